@@ -1,0 +1,37 @@
+# make book   build the site to _build/html        make test    lint, types, every test, every chapter's outputs
+# make serve  show the site on localhost:8000      make refresh run the chapters again, in place
+# On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
+PYTHON ?= python3
+BIN := .venv/bin
+CHAPTERS ?= $(wildcard book/*.ipynb)
+TORCH_INDEX ?=
+export TQDM_DISABLE = 1
+.PHONY: book test lint serve refresh bench clean
+
+.venv/.installed: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BIN)/pip install -q --index-url $(TORCH_INDEX) $$(sed -n 's/^\(torch[a-z]*==[^ ]*\).*/\1/p' requirements.txt))
+	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+book: .venv/.installed
+	rm -rf _build && $(BIN)/jupyter-book build -q -n -W --keep-going .
+
+lint: .venv/.installed
+	$(BIN)/ruff check . && $(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -rs -n 2 --dist loadscope --nbval --nbval-current-env lowrank_utils tests book
+
+serve: book
+	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+
+refresh: .venv/.installed
+	$(BIN)/python book/_ext/refresh.py $(CHAPTERS)
+
+bench: .venv/.installed
+	$(BIN)/pytest -q -s tests/benchmarks
+
+clean:
+	rm -rf _build .mypy_cache .pytest_cache .ruff_cache
