@@ -1,0 +1,137 @@
+"""Error wording in one place: every message names the argument, its value and the limit."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+
+def type_error(name: str, value: object, limit: str) -> NoReturn:
+    """Raise the project's ``TypeError``."""
+    raise TypeError(f"{name}={_short(value)} must be {limit}")
+
+
+def value_error(name: str, value: object, limit: str) -> NoReturn:
+    """Raise the project's ``ValueError``."""
+    raise ValueError(f"{name}={_short(value)} must be {limit}")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"Tensor(shape={tuple(value.shape)}, dtype={value.dtype})"
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def integer(value: object, name: str, *, low: int, high: int | None = None, why: str = "") -> int:
+    """Return ``value`` as an int with ``low <= value <= high``; a bool is no integer here."""
+    limit = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    limit += f" ({why})" if why else ""
+    if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+        type_error(name, value, limit)
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        type_error(name, value, limit)
+    if number < low or (high is not None and number > high):
+        value_error(name, number, limit)
+    return number
+
+
+def number(value: object, name: str, limit: str = "a number") -> float:
+    """Return ``value`` as a float; a numpy scalar or one-element tensor is one, a bool or text is not."""
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        type_error(name, value, limit)
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        type_error(name, value, limit)
+
+
+def real(value: object, name: str, *, low: float, high: float = math.inf, open_low: bool = False) -> float:
+    """Return ``value`` as a finite float with ``low <= value <= high`` (``low <`` if ``open_low``)."""
+    limit = f"a finite number {'>' if open_low else '>='} {low:g}"
+    limit += "" if high == math.inf else f" and <= {high:g}"
+    x = number(value, name, limit)
+    if not math.isfinite(x) or x < low or x > high or (open_low and x == low):
+        value_error(name, x, limit)
+    return x
+
+
+def choice(value: object, name: str, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``allowed``."""
+    options = sorted(allowed)
+    if not isinstance(value, str) or value not in options:
+        value_error(name, value, "one of " + ", ".join(map(repr, options)))
+    return value
+
+
+def matrix(W: object, name: str = "W") -> Tensor:
+    """Return ``W`` detached, if it is a non-empty, finite, floating 2-D tensor."""
+    if not isinstance(W, Tensor):
+        raise TypeError(f"{name} of type {type(W).__name__} must be a torch.Tensor")
+    if not W.is_floating_point():
+        type_error(name, W, "of a floating dtype")
+    if W.ndim != 2 or W.numel() == 0:
+        value_error(name, W, "a non-empty matrix of shape (m, n)")
+    W = W.detach()
+    if not bool(torch.isfinite(W).all()):
+        bad, shape = int((~torch.isfinite(W)).sum()), tuple(W.shape)
+        raise ValueError(f"{name} of shape {shape} has {bad} entries that are nan or inf; all must be finite")
+    return W
+
+
+def rank(value: object, m: int, n: int, name: str = "rank") -> int:
+    """Return ``value`` as a rank of an (m, n) matrix."""
+    return integer(value, name, low=1, high=min(m, n), why=f"min(m, n) of a {m} x {n} matrix")
+
+
+def labelled(X: object, y: object) -> None:
+    """Check that X holds samples and y one label for each."""
+    if not isinstance(X, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"X and y must be tensors, not {type(X).__name__} and {type(y).__name__}")
+    if X.ndim == 0 or y.ndim == 0:
+        raise ValueError(f"X of shape {tuple(X.shape)} and y of shape {tuple(y.shape)} need a sample axis")
+    if y.numel() == 0 or len(X) == 0:
+        raise ValueError(f"X of shape {tuple(X.shape)} and y of shape {tuple(y.shape)} must not be empty")
+    if len(X) != len(y):
+        raise ValueError(f"y has {len(y)} labels, but must have one for each of the {len(X)} samples of X")
+
+
+def module(value: object, name: str = "model") -> nn.Module:
+    """Return ``value`` if it is an ``nn.Module``."""
+    if not isinstance(value, nn.Module):
+        type_error(name, value, "a torch.nn.Module")
+    return value
+
+
+def linear_layer(model: nn.Module, name: object) -> nn.Linear:
+    """Return the ``nn.Linear`` called ``name`` in ``model``; it must be nobody else's too."""
+    module(model)
+    names = dict(model.named_modules(remove_duplicate=False))
+    linears = sorted(k for k, v in names.items() if type(v) is nn.Linear)
+    if not isinstance(name, str) or name not in names:
+        value_error("layer", name, f"one of the nn.Linear layers {linears}")
+    found = names[name]
+    if type(found) is not nn.Linear:
+        value_error("layer", name, f"an nn.Linear, but is {type(found).__name__}; there are {linears}")
+    twins = sorted(k for k, v in names.items() if v is found and k != name)
+    if twins:
+        value_error("layer", name, f"used under one name only, but is shared with {twins}")
+    tied = sorted(
+        f"{k}.{p}"
+        for k, v in names.items()
+        if v is not found
+        for p, value in v.named_parameters(recurse=False)
+        if value is found.weight
+    )
+    if tied:
+        value_error("layer", name, f"a layer with a weight of its own, but shares it with {tied}")
+    return found

@@ -1,0 +1,157 @@
+"""What a model costs: parameters, bytes, latency, and the table that compares models."""
+
+from __future__ import annotations
+
+import copy
+import io
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lowrank_utils import _checks
+from lowrank_utils.macs import count_macs
+
+
+def count_params(model: nn.Module) -> int:
+    r"""Number of parameters; one that is shared counts once.
+
+    Args:
+        model: Any module.
+
+    Raises:
+        TypeError: If ``model`` is no ``nn.Module``.
+
+    Example:
+        >>> count_params(nn.Linear(4, 10))
+        50
+    """
+    return sum(p.numel() for p in _checks.module(model).parameters())
+
+
+def size_bytes(model: nn.Module) -> int:
+    r"""Bytes of the file that ``torch.save(model.state_dict(), ...)`` writes, container included.
+
+    A tensor that is a view is written with its whole storage: clone a slice before you keep it.
+
+    Args:
+        model: Any module.
+
+    Raises:
+        TypeError: If ``model`` is no ``nn.Module``.
+
+    Example:
+        >>> size_bytes(nn.Linear(100, 100)) > 4 * 10_100
+        True
+    """
+    file = io.BytesIO()
+    torch.save(_checks.module(model).state_dict(), file)
+    return file.tell()
+
+
+@torch.no_grad()
+def measure_latency(
+    model: nn.Module, *inputs: Tensor, min_run_time_s: float = 0.2, threads: int = 1
+) -> float:
+    r"""Median milliseconds of one forward in eval mode, without gradients.
+
+    Wall-clock: it varies from run to run and from machine to machine. Compare ratios that were
+    measured side by side.
+
+    Args:
+        model: Any module; it is not changed.
+        *inputs: What to call it with.
+        min_run_time_s: Seconds to spend on it, after one warm-up call; at least 3 calls are timed.
+        threads: Threads that torch may use; the number in force is put back.
+
+    Raises:
+        TypeError: If ``model`` is no ``nn.Module``.
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> measure_latency(nn.Linear(4, 10), torch.zeros(1, 4), min_run_time_s=0.01) > 0
+        True
+    """
+    _checks.module(model)
+    min_run_time_s = _checks.real(min_run_time_s, "min_run_time_s", low=0.0, open_low=True)
+    threads = _checks.integer(threads, "threads", low=1)
+    small = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
+    before, times_s = torch.get_num_threads(), list[float]()
+    torch.set_num_threads(threads)
+    try:
+        small(*inputs)
+        while len(times_s) < 3 or sum(times_s) < min_run_time_s:
+            start = time.perf_counter()
+            small(*inputs)
+            times_s.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
+    return statistics.median(times_s) * 1e3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One model's row: MACs for the inputs given, ``latency_ms`` or None."""
+
+    name: str
+    params: int
+    macs: int
+    size_bytes: int
+    latency_ms: float | None
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Rows of ``cost_table``; prints as a table, and the first row is the reference of the ratios."""
+
+    rows: tuple[Cost, ...]
+
+    def __getitem__(self, name: str) -> Cost:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"name={name!r} must be one of {[row.name for row in self.rows]}")
+
+    def __str__(self) -> str:
+        width = max(5, *(len(row.name) for row in self.rows))
+        timed = any(row.latency_ms is not None for row in self.rows)
+        head = f"{'model':<{width}} {'params':>10} {'MACs':>13} {'bytes':>11}"
+        lines = [head + (" latency_ms" if timed else "")]
+        for row in self.rows:
+            line = f"{row.name:<{width}} {row.params:>10,} {row.macs:>13,} {row.size_bytes:>11,}"
+            lines.append(line + ("" if row.latency_ms is None else f" {row.latency_ms:>10.3f}"))
+        return "\n".join(lines)
+
+
+def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool = True) -> CostTable:
+    r"""Parameters, MACs, bytes on disk and latency of several models on the same inputs.
+
+    Args:
+        models: ``{name: model}``, at least one.
+        *inputs: What to call each of them with.
+        latency: Whether to measure wall-clock time, which varies.
+
+    Raises:
+        TypeError: If a model is no ``nn.Module``.
+        ValueError: If ``models`` is empty.
+
+    Example:
+        >>> models = {"dense": nn.Linear(4, 10)}
+        >>> print(cost_table(models, torch.zeros(1, 4), latency=False))
+        model     params          MACs       bytes
+        dense         50            40       2,021
+    """
+    if not models:
+        _checks.value_error("models", models, "a mapping with at least one model")
+    return CostTable(
+        tuple(
+            Cost(
+                name, count_params(model), count_macs(model, *inputs), size_bytes(model),
+                measure_latency(model, *inputs) if latency else None,
+            )
+            for name, model in models.items()
+        )
+    )  # fmt: skip
