@@ -1,0 +1,73 @@
+"""Fixtures of the site tests: a site that is up to date, a server for it, and a browser."""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "_build" / "html"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+
+def _newest_source() -> float:
+    files = [ROOT / "_config.yml", ROOT / "_toc.yml", *(ROOT / "book").rglob("*")]
+    return max(f.stat().st_mtime for f in files if f.is_file() and "__pycache__" not in f.parts)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """Folder of the built site; builds it when it is missing or older than its sources."""
+    lock = Path(tempfile.gettempdir()) / f"site-{zlib.crc32(bytes(ROOT))}.lock"
+    with FileLock(lock):
+        index = SITE / "searchindex.js"
+        if not index.is_file() or index.stat().st_mtime < _newest_source():
+            shutil.rmtree(ROOT / "_build", ignore_errors=True)
+            command = [Path(sys.executable).with_name("jupyter-book"), "build", "-q", "-n", "-W"]
+            ran = subprocess.run(
+                [*command, "--keep-going", "."], cwd=ROOT, capture_output=True, text=True, timeout=300
+            )
+            if ran.returncode:  # a second build would find nothing to do, and pass
+                shutil.rmtree(ROOT / "_build", ignore_errors=True)
+                pytest.fail(ran.stdout + ran.stderr)
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def address(site: Path):
+    """Address of a local server for the site."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's chromium; without it the browser tests are skipped, or fail where CI=true."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+            "no chromium: the browser tests did not run (apt-get install chromium)"
+        )
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, args=FLAGS)

@@ -1,0 +1,149 @@
+"""The figures: what is drawn, on which axes, with labels; pixels are not compared."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from oracles import snapshot
+from torch import nn
+
+from lowrank_utils import RankSearch, plotting
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    with matplotlib.rc_context():
+        yield
+    plt.close("all")
+
+
+SEARCH = RankSearch("fc1", 2, 3, 0.9, {1: 0.5, 2: 0.85, 3: 0.88}, 0.1, 3)
+NONE = RankSearch("fc1", None, None, 0.9, {1: 0.5, 2: 0.6}, 0.1, 2)
+PETALS = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+KINDS = torch.arange(30) % 3
+
+
+def data(ax):
+    return [tuple(map(list, line.get_data())) for line in ax.lines]
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+DRAW = {
+    "spectrum": lambda ax: plotting.spectrum(torch.tensor([3.0, 2.0, 1.0]), kept=1, ax=ax),
+    "decision_regions": lambda ax: plotting.decision_regions(nn.Linear(4, 3), PETALS, KINDS, ax=ax),
+    "rank_curve": lambda ax: plotting.rank_curve(SEARCH, ax=ax),
+    "band": lambda ax: plotting.band([1, 2, 3], torch.rand(5, 3), ax=ax),
+    "strip": lambda ax: plotting.strip({"a": [0.5, 0.6], "b": [0.7]}, ax=ax),
+}
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_it_draws_where_it_is_told(name):
+    _, ax = plt.subplots()
+    before = plt.get_fignums()
+    assert DRAW[name](ax) is ax and plt.get_fignums() == before
+    made = DRAW[name](None)
+    assert isinstance(made, Axes) and made is not ax
+    assert ax.collections or ax.lines
+    if name != "band":  # it's for the caller to say what its axes are
+        assert ax.get_xlabel() and (ax.get_ylabel() or ax.get_yticklabels())
+    ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize("kept", [0, 2, 4])
+@pytest.mark.parametrize("log", [False, True])
+def test_spectrum_shows_every_value(kept, log):
+    S = torch.tensor([4.0, 3.0, 2.0, 1.0], requires_grad=True)
+    ax = plotting.spectrum(S, kept=kept, log=log)
+    assert data(ax) == [([1, 2, 3, 4], [4.0, 3.0, 2.0, 1.0])]
+    points = [c.get_offsets().tolist() for c in ax.collections]
+    assert sum(points, []) == [[1, 4], [2, 3], [3, 2], [4, 1]]
+    assert [len(p) for p in points] == ([kept, 4 - kept] if kept else [4])
+    assert ax.get_yscale() == ("log" if log else "linear")
+    if kept:
+        assert labels(ax) == [f"kept: {kept}", f"dropped: {4 - kept}"]
+
+
+def test_heatmaps_share_one_scale_symmetric_about_zero():
+    """The seed notebook printed W' ten times larger than W."""
+    A, B = torch.tensor([[1.0, -5.0]], requires_grad=True), torch.tensor([[0.5, 2.0]])
+    fig = plotting.heatmaps({"W": A, "W'": B}, annotate=True)
+    assert isinstance(fig, Figure)
+    pictures = [ax.images[0] for ax in fig.axes[:2]]
+    assert [p.get_clim() for p in pictures] == [(-5.0, 5.0)] * 2
+    assert [p.get_array().tolist() for p in pictures] == [[[1.0, -5.0]], [[0.5, 2.0]]]
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["W", "W'"] and all(
+        ax.get_xlabel() for ax in fig.axes[:2]
+    )
+    assert [t.get_text() for t in fig.axes[0].texts] == ["1.00", "-5.00"]
+    assert not plotting.heatmaps({"W": B}).axes[0].texts
+
+
+def test_decision_regions_show_the_nets_classes_and_leave_it_alone():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3)).train()
+    before = snapshot(net, PETALS, KINDS)
+    ax = plotting.decision_regions(net, PETALS, KINDS)
+    assert snapshot(net, PETALS, KINDS) == before
+    assert labels(ax) == ["setosa", "versicolor", "virginica"]
+    points = [c.get_offsets() for c in ax.collections if len(c.get_offsets()) == 10]
+    assert len(points) == 3 and np.allclose(points[1], PETALS[KINDS == 1][:, 2:4])
+    low, high = PETALS[:, 2].min().item(), PETALS[:, 2].max().item()
+    assert ax.get_xlim()[0] <= low and ax.get_xlim()[1] >= high
+
+
+def test_rank_curve_shows_the_limit_and_the_rank():
+    ax = plotting.rank_curve(SEARCH, label="curve")
+    assert data(ax)[0] == ([1, 2, 3], [0.5, 0.85, 0.88])
+    assert [line[1][0] for line in data(ax)[1:]] == pytest.approx([0.9, 0.8])
+    assert ax.collections[-1].get_offsets().tolist() == [[2, 0.85]]
+    assert any("2" in text and "feasible" in text for text in labels(ax))
+    assert not plotting.rank_curve(NONE).collections
+
+
+def test_band_is_the_mean_and_the_middle_eight_tenths():
+    runs = torch.arange(11.0)[:, None] * torch.tensor([[1.0, 2.0]])
+    ax = plotting.band([5, 6], runs, label="ours")
+    assert data(ax) == [([5, 6], [5.0, 10.0])]
+    y = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (y.min(), y.max()) == (1.0, 18.0)  # the 10th and the 90th percentile
+    plotting.band([5, 6], runs, ax=ax)
+    assert ax.lines[0].get_marker() != ax.lines[1].get_marker()  # not told apart by colour alone
+
+
+def test_strip_shows_every_value_and_the_mean():
+    ax = plotting.strip({"a": [0.5, 0.75], "b": [0.25]}, unit="AUC")
+    assert [c.get_offsets()[:, 0].tolist() for c in ax.collections] == [[0.5, 0.75], [0.25]]
+    assert [line[0] for line in data(ax)] == [[0.625, 0.625], [0.25, 0.25]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"] and ax.get_xlabel() == "AUC"
+
+
+def test_images_keep_their_range():
+    fig = plotting.images({"a": torch.tensor([[0.0, 2.0], [-1.0, 0.5]]), "b": torch.ones(3, 3)})
+    assert [ax.get_title() for ax in fig.axes] == ["a", "b"]
+    assert fig.axes[0].images[0].get_array().tolist() == [[0, 1], [0, 0.5]]
+    assert fig.axes[0].images[0].get_clim() == (0, 1)
+
+
+def test_style_is_asked_for_and_not_forced():
+    default = matplotlib.rcParams["axes.spines.top"]
+    assert default  # importing lowrank_utils.plotting changes nothing
+    plotting.use_style()
+    assert not matplotlib.rcParams["axes.spines.top"]
+    colours = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+    assert colours == list(plotting.COLOURS) and len(set(colours)) == len(plotting.MARKERS) == 7
+
+
+def test_all_lists_the_figures():
+    names = plotting.__all__
+    assert names == sorted(names)
+    functions = {n for n, f in vars(plotting).items() if getattr(f, "__module__", "") == plotting.__name__}
+    assert {n for n in functions if not n.startswith("_")} == set(names)
