@@ -50,6 +50,13 @@ def cascade(
 
     Reference:
         Izenman 1975 (reduced-rank regression).
+
+    Example:
+        >>> from lowrank_utils import calibrate
+        >>> net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+        >>> X = torch.eye(8)
+        >>> cascade(net, {"0": 2}, X, calibrate(net, X))[0]
+        LowRankLinear(in_features=8, out_features=6, rank=2, bias=True, core=False)
     """
     ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
     for name in ranks:

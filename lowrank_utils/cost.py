@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from lowrank_utils import _checks
 from lowrank_utils.macs import count_macs
 
+_ROUNDS = 5
+
 
 def count_params(model: nn.Module) -> int:
     r"""Number of parameters; one that is shared counts once.
@@ -105,7 +107,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Rows of ``cost_table``; prints as a table, and the first row is the reference of the ratios."""
+    """Rows of ``cost_table``, found by name; prints as a table."""
 
     rows: tuple[Cost, ...]
 
@@ -132,7 +134,7 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
     Args:
         models: ``{name: model}``, at least one.
         *inputs: What to call each of them with.
-        latency: Whether to measure wall-clock time, which varies.
+        latency: Whether to measure wall-clock time, which varies: the median of interleaved rounds.
 
     Raises:
         TypeError: If a model is no ``nn.Module``.
@@ -146,12 +148,13 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
     """
     if not models:
         _checks.value_error("models", models, "a mapping with at least one model")
-    return CostTable(
-        tuple(
-            Cost(
-                name, count_params(model), count_macs(model, *inputs), size_bytes(model),
-                measure_latency(model, *inputs) if latency else None,
-            )
-            for name, model in models.items()
-        )
-    )  # fmt: skip
+    times_ms: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(_ROUNDS if latency else 0):  # interleaved: a busy moment hits all models alike
+        for name, model in models.items():
+            times_ms[name].append(measure_latency(model, *inputs, min_run_time_s=0.05))
+    rows = []
+    for name, model in models.items():
+        median = statistics.median(times_ms[name]) if latency else None
+        macs = count_macs(model, *inputs)
+        rows.append(Cost(name, count_params(model), macs, size_bytes(model), median))
+    return CostTable(tuple(rows))

@@ -49,6 +49,8 @@ class RankSearch:
 
     def __str__(self) -> str:
         what = f"{self.layer}: baseline {self.baseline:.4f}, drop of at most {self.max_drop:g}"
+        if self.max_rank == 0:
+            return f"{what}: no rank saves anything in this layer"
         if self.rank is None:
             return f"{what}: no rank from 1 to {self.max_rank} is feasible"
         safe = "not known" if self.safe_rank is None else self.safe_rank
@@ -74,7 +76,9 @@ def score(model: nn.Module, X: Tensor, y: Tensor, metric: str | Metric = "accura
     """The metric's value for the model, as ``find_rank`` takes it; never nan."""
     if callable(metric):
         return _scored(metric(model, X, y), "of the model")
-    return _scored(_OF_LOGITS[_checks.choice(metric, "metric", _OF_LOGITS)](logits(model, X), y), "")
+    return _scored(
+        _OF_LOGITS[_checks.choice(metric, "metric", _OF_LOGITS)](logits(model, X), y), "of the model"
+    )
 
 
 @torch.no_grad()
@@ -120,7 +124,7 @@ def find_rank(
     linear = _checks.linear_layer(_checks.module(model), layer)
     _checks.labelled(X, y)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
-    m, n = linear.weight.shape
+    m, n = _checks.matrix(linear.weight, f"{layer}.weight").shape
     max_rank = break_even_rank(m, n) if max_rank is None else _checks.rank(max_rank, m, n, "max_rank")
     _checks.choice(method, "method", ("scan", "binary"))
     nested = NestedLayer(model, layer)

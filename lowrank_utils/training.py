@@ -102,6 +102,8 @@ def accuracy_of(scores: Tensor, y: Tensor) -> float:
     """Share of positions whose largest logit is the label's; scores (..., C), y (...)."""
     if scores.shape[:-1] != y.shape:
         raise ValueError(f"y of shape {tuple(y.shape)} must match the logits' {tuple(scores.shape[:-1])}")
+    if bool(scores.isnan().any()):
+        raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan in it; an accuracy needs numbers")
     return int((scores.argmax(-1) == y).sum()) / y.numel()
 
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lowrank_utils import _checks
-from lowrank_utils.allocate import Options, layer_options, ranks_within
+from lowrank_utils.allocate import layer_options, ranks_within
 from lowrank_utils.calibrate import Moments, calibrate
 from lowrank_utils.cascade import cascade
 from lowrank_utils.compress import compress
 from lowrank_utils.cost import count_params
 from lowrank_utils.data_aware import weighted_factors
+from lowrank_utils.knapsack import Options
 from lowrank_utils.search import score, within
 from lowrank_utils.training import Metric
 
@@ -104,6 +105,15 @@ def compress_within(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If a number is out of range, the data do not fit or the metric gives nan.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(4, 4, bias=False))
+        >>> _ = net[0].weight.data.copy_(torch.diag(torch.tensor([9.0, 0.0, 0.0, 0.0])))
+        >>> X, y = torch.eye(4), torch.tensor([0, 0, 0, 0])
+        >>> small, report = compress_within(net, X, y, max_drop=0.0)
+        >>> report.layers[0].rank
+        1
     """
     _checks.labelled(X_val, y_val)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
