@@ -31,7 +31,7 @@ refresh: .venv/.installed
 	$(BIN)/python book/_ext/refresh.py $(CHAPTERS)
 
 bench: .venv/.installed
-	$(BIN)/pytest -q -s tests/benchmarks
+	$(BIN)/pip install -q -e '.[bench]' && $(BIN)/python tests/benchmarks $(BENCH)
 
 clean:
 	rm -rf _build .mypy_cache .pytest_cache .ruff_cache

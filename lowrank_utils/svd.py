@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from scipy.linalg import eigh
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from lowrank_utils import _checks
@@ -39,7 +40,8 @@ def _leading(W: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor] | None:
     k, total = len(A), float(W.double().square().sum())
     wanted = [k - r, k - 1]
     gram = (A @ A.T).numpy()
-    energy, U = eigh(gram, subset_by_index=wanted, driver="evr", check_finite=False)  # (r,), (k, r)
+    with threadpool_limits(torch.get_num_threads()):  # SciPy's BLAS has threads of its own
+        energy, U = eigh(gram, subset_by_index=wanted, driver="evr", check_finite=False)  # (r,), (k, r)
     tail = total - float(energy.astype("float64").sum())
     short = r * k**0.5 * torch.finfo(W.dtype).eps * float(energy[-1])
     if short > 2e-3 * tail:  # sqrt(1 + 2e-3) is 1 + 1e-3

@@ -176,9 +176,7 @@ def imports_public_names(nb):
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names = [a.name for a in node.names]
-                wrong += [
-                    f"cell {i}: imports {n}" for n in names if n.startswith("lowrank_utils.")
-                ]
+                wrong += [f"cell {i}: imports {n}" for n in names if n.startswith("lowrank_utils.")]
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lowrank_utils"):
                 if node.module not in PUBLIC_MODULES:
                     wrong.append(f"cell {i}: imports from {node.module}")

@@ -69,8 +69,7 @@ def add_metatags(app: Sphinx, pagename, templatename, context, doctree) -> None:
         ("name", "twitter:card"): "summary_large_image",
     }
     context["metatags"] = context.get("metatags", "") + "".join(
-        f'\n<meta {kind}="{name}" content="{escape(value)}" />'
-        for (kind, name), value in tags.items()
+        f'\n<meta {kind}="{name}" content="{escape(value)}" />' for (kind, name), value in tags.items()
     )
 
 

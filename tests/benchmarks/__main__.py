@@ -1,0 +1,36 @@
+"""Measure every claim about speed and accuracy, side by side with its peer: `make bench`.
+
+One thread, interleaved rounds, medians; ratios, since seconds depend on the machine. Exits with 1 where a
+figure falls short of its floor. `--store` writes the table to book/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from claims import CLAIMS, Row
+from report import page, table
+from tqdm import tqdm
+
+STORED = Path(__file__).parents[2] / "book" / "benchmarks.md"
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
+    claims = [claim for claim in CLAIMS if not chosen or claim.__name__ in chosen]
+    rows: list[Row] = []
+    for claim in tqdm(claims, desc="bench", unit="claim"):
+        rows += claim()
+    print(table(rows))
+    if "--store" in sys.argv and not chosen:
+        STORED.write_text(page(rows), encoding="utf-8")
+    short = [row for row in rows if not row.reached]
+    print(f"{len(rows)} figures, {len(short)} below their floor" + "".join(f"\n- {r.claim}" for r in short))
+    return bool(short)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""What we are measured against, written as its users write it."""
+
+from __future__ import annotations
+
+import copy
+
+import tensorly
+import torch
+from tensorly.decomposition import tucker
+from torch import Tensor, nn
+
+from lowrank_utils import compress
+
+
+def tucker_score(net: nn.Module, X: Tensor, y: Tensor, rank: int) -> float:
+    """The original notebook's way: Tucker of the weight, the product put back, the net scored."""
+    tensorly.set_backend("pytorch")
+    trial = copy.deepcopy(net)
+    with torch.no_grad():
+        core, factors = tucker(trial[0].weight, rank=[rank, rank])  # type: ignore[index]
+        trial[0].weight.copy_(factors[0] @ core @ factors[1].T)  # type: ignore[index]
+        return float((trial(X).argmax(1) == y).float().mean())
+
+
+def uniform_svd(net: nn.Module, budget: float) -> nn.Module:
+    """Truncated SVD with the same share of weights in every layer, at least rank 1."""
+    shapes = {name: m.weight.shape for name, m in net.named_modules() if isinstance(m, nn.Linear)}
+    return compress(net, {name: max(1, int(budget * m * n / (m + n))) for name, (m, n) in shapes.items()})
