@@ -15,6 +15,7 @@ from lowrank_utils.cost import (
 from lowrank_utils.counters import flopth_counts
 from lowrank_utils.data import Split, load_split
 from lowrank_utils.data_aware import WeightedFactors, weighted_factors
+from lowrank_utils.explorer import RankExplorer
 from lowrank_utils.layers import LowRankLinear
 from lowrank_utils.macs import count_macs
 from lowrank_utils.models import Net, NetLite
@@ -38,6 +39,7 @@ __all__ = [
     "NetLite",
     "OptimizeRank",
     "PivotedLinear",
+    "RankExplorer",
     "RankSearch",
     "Report",
     "Split",

@@ -55,8 +55,9 @@ def layer_options(
             S = singular_values(W).cpu().numpy()
             S = S / max(float(np.linalg.norm(S)), np.finfo(float).tiny)
         else:
-            S = weighted_factors(W, moments[name]).S.cpu().numpy()
-            rows = moments[name].rows / moments[name].samples if by_macs else 1.0
+            share = moments[name].rows / moments[name].samples  # a sample's rows, whose losses add up
+            S = weighted_factors(W, moments[name]).S.cpu().numpy() * share**0.5
+            rows = share if by_macs else 1.0
         options[name] = rank_options((W.shape[0], W.shape[1]), S, rows=rows, pivoted=pivoted)
     return options
 

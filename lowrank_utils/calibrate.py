@@ -43,6 +43,8 @@ class Moments:
     def add(self, x: Tensor) -> None:
         """Merge a batch of rows (N, n) by the pairwise update of Chan et al.: no cancellation."""
         count, mean = len(x), x.mean(0)
+        if count == 0:
+            return
         centred, step = x - mean, mean - self.mean
         total = self.rows + count
         self.covariance *= self.rows / total
@@ -52,6 +54,7 @@ class Moments:
         self.rows = total
 
 
+@torch.inference_mode(False)
 def calibrate(
     model: nn.Module,
     X: Tensor | Batches,
@@ -96,7 +99,7 @@ def calibrate(
         _checks.value_error("model", model, "a module with an nn.Linear in it")
     found: dict[str, Moments] = {}
     for name, layer in linears.items():
-        layer.register_forward_hook(_recorder(name, found))
+        layer.register_forward_hook(_recorder(name, found), with_kwargs=True)
     samples, fast = 0, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused path calls no layer
     try:
@@ -104,9 +107,9 @@ def calibrate(
             samples += len(inputs)
             with torch.set_grad_enabled(labels is not None):
                 scores = small(inputs)
-            if labels is not None:
-                loss = nn.functional.cross_entropy(scores / temperature, labels, reduction="sum")
-                loss.backward()  # type: ignore[no-untyped-call]
+                if labels is not None and scores.requires_grad:  # it does not if no layer was called
+                    loss = nn.functional.cross_entropy(scores / temperature, labels, reduction="sum")
+                    loss.backward()  # type: ignore[no-untyped-call]
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     if samples == 0:
@@ -120,6 +123,8 @@ def calibrate(
 
 def _batches(X: Tensor | Batches, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     if not isinstance(X, Tensor):
+        if y is not None:
+            _checks.value_error("y", y, "None if X is an iterable, whose batches hold the labels")
         yield from X
         return
     if y is not None:
@@ -130,12 +135,14 @@ def _batches(X: Tensor | Batches, y: Tensor | None, size: int) -> Iterator[tuple
 
 
 def _recorder(name: str, found: dict[str, Moments]) -> Callable[..., Tensor | None]:
-    def record(layer: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def record(
+        layer: nn.Linear, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+    ) -> Tensor | None:
         m, n = layer.weight.shape
         if name not in found:
             found[name] = Moments.empty(n, output.device)
         moments = found[name]
-        moments.add(args[0].detach().reshape(-1, n).double())
+        moments.add((args[0] if args else kwargs["input"]).detach().reshape(-1, n).double())
         if not torch.is_grad_enabled():
             return None
         if moments.gradient is None:

@@ -62,6 +62,8 @@ def cascade(
     for name in ranks:
         if name not in moments:
             _checks.value_error("ranks", dict(ranks), f"of layers that have moments: {sorted(moments)}")
+        m, n = _checks.linear_layer(model, name).weight.shape
+        _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
     dense, small = copy.deepcopy(_checks.module(model)).eval(), copy.deepcopy(model).eval()
     changed = False  # until something is, a layer's inputs are those of the dense net
     for name in tqdm(moments, desc="cascade", leave=False, delay=1.0):
@@ -77,10 +79,14 @@ def cascade(
             seen = Moments(joint.rows, joint.samples, joint.mean[:n], C, seen.gradient)
         elif name not in ranks:
             continue
-        small.set_submodule(name, _layer(W, b, seen, ranks.get(name), linear, pivoted))
+        new = _layer(W, b, seen, ranks.get(name), linear, pivoted)
+        if name == "":
+            small = new  # the model is itself the layer
+        else:
+            small.set_submodule(name, new)
         changed = True
-    for old, new in zip(model.modules(), small.modules(), strict=False):
-        new.training = old.training
+    for old, other in zip(model.modules(), small.modules(), strict=True):
+        other.training = old.training
     return small
 
 
@@ -91,7 +97,8 @@ def _layer(
         U, Vh, change = weighted_factors(W, seen).at(rank)
         form = PivotedLinear if pivoted else LowRankLinear
         return form.from_factors(U, Vh, b + change).to(like.weight.dtype)
-    linear = nn.Linear(W.shape[1], W.shape[0], device=W.device, dtype=like.weight.dtype)
+    new = {"device": W.device, "dtype": like.weight.dtype}
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, W.shape[1], W.shape[0], **new)  # type: ignore[no-untyped-call]
     linear.weight.copy_(W)
     linear.bias.copy_(b)
     return linear
@@ -99,12 +106,15 @@ def _layer(
 
 def _joint_moments(dense: nn.Module, small: nn.Module, name: str, batches: tuple[Tensor, ...]) -> Moments:
     """Moments of (x', y): the small net's input to a layer, and the dense net's output of it."""
-    inputs: list[Tensor] = []
+    inputs: list[Tensor] = []  # clones, since a later operation may work in place
     outputs: list[Tensor] = []
     m, n = dense.get_submodule(name).weight.shape  # type: ignore[misc]
     handles = [
-        small.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.append(args[0])),
-        dense.get_submodule(name).register_forward_hook(lambda _, args, out: outputs.append(out)),
+        small.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, kwargs: inputs.append((args[0] if args else kwargs["input"]).clone()),
+            with_kwargs=True,
+        ),
+        dense.get_submodule(name).register_forward_hook(lambda _, args, out: outputs.append(out.clone())),
     ]
     joint = Moments.empty(n + m, batches[0].device)
     try:

@@ -20,6 +20,15 @@ from lowrank_utils import _checks
 from lowrank_utils.calibrate import Moments
 
 
+def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product A B (m, r)(r, n) from factors of equal singular values, as training wants them."""
+    Qa, Ra = torch.linalg.qr(A)  # (m, r), (r, r)
+    Qb, Rb = torch.linalg.qr(B.T)  # (n, r), (r, r)
+    U, S, Vh = torch.linalg.svd(Ra @ Rb.T)
+    root = S.sqrt()
+    return Qa @ (U * root), (root[:, None] * Vh) @ Qb.T
+
+
 @dataclass(frozen=True)
 class WeightedFactors:
     """All ranks of one layer at once: singular values S (k,) of L^T W C^1/2, and what to cut for a rank."""
@@ -38,6 +47,7 @@ class WeightedFactors:
         B = A.T @ self._LtW  # (r, n)
         if self._Lt is not None:
             A = torch.linalg.solve_triangular(self._Lt, A, upper=True)
+        A, B = _balanced(A, B)
         return A, B, self._W @ self._mean - A @ (B @ self._mean)
 
 

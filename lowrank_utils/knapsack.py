@@ -1,15 +1,16 @@
 r"""The multiple-choice knapsack: one option of each group, the least total loss within a budget, exactly.
 
-A Lagrange multiplier gives a bound and a solution that misses it by a small gap. An option whose own penalty
-exceeds the gap cannot be part of an optimum, and the few left over are searched completely.
+A Lagrange multiplier lambda gives a bound, and a solution that misses it by a gap. What a solution loses
+above the bound is the sum of its options' excesses, loss + lambda cost - min(loss + lambda cost), and lambda
+times the cost left unused. So whatever comes within a room g of the bound is found among the options with
+excess <= g; g grows from almost nothing until there is something, whose best is then the best of all.
 
 Reference:
-    Sinha & Zoltners, "The multiple-choice knapsack problem", 1979; Everett 1963.
+    Sinha & Zoltners, "The multiple-choice knapsack problem", 1979; Pisinger 1995; Everett 1963.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,28 +41,48 @@ def cheapest_choice(layers: Sequence[Options], limit: int) -> list[int] | None:
         _checks.integer(len(costs), "options of a layer", low=1)
     if sum(int(costs.min()) for costs, _ in layers) > limit:
         return None
+    scale = max(sum(float(losses.max()) for _, losses in layers), 1e-300)
+    layers = [(costs, losses / scale) for costs, losses in layers]
+    limit -= limit % max(1, int(np.gcd.reduce(np.concatenate([costs for costs, _ in layers]))))
     choice, multiplier = _relaxed(layers, limit)
-    total = sum(float(losses[i]) for (_, losses), i in zip(layers, choice, strict=True))
-    penalties = [losses + multiplier * costs for costs, losses in layers]
-    bound = sum(float(p.min()) for p in penalties) - multiplier * limit
-    gap = (total - bound) * (1 + 1e-9) + 1e-12 * abs(total)
-    states: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]  # cost, loss, options so far
-    rest = sum(int(costs.min()) for costs, _ in layers)
-    for (costs, losses), p in zip(layers, penalties, strict=True):
-        rest -= int(costs.min())
-        near = np.flatnonzero(p - p.min() <= gap)  # the others cannot stand in an optimum
-        grown = sorted(
-            (cost + int(costs[i]), loss + float(losses[i]), (*chosen, int(i)))
-            for cost, loss, chosen in states
-            for i in near
-            if cost + int(costs[i]) + rest <= limit
-        )
-        states, best = [], math.inf
-        for state in grown:  # dearer without being better: dominated
-            if state[1] < best:
-                states.append(state)
-                best = state[1]
-    return list(states[-1][2])
+    # every option's cost beyond the relaxed choice's, and its excess
+    steps, unused, total, gap = list[Options](), limit, 0.0, 0.0
+    for (costs, losses), i in zip(layers, choice, strict=True):
+        penalty = losses + multiplier * costs
+        steps.append((costs - costs[i], penalty - penalty.min()))
+        unused, total, gap = unused - int(costs[i]), total + losses[i], gap + steps[-1][1][i]
+    gap += multiplier * unused
+    room, found = gap / 4096, None
+    while found is None and room <= gap and gap > 1e-13 * total:
+        found = _within(steps, unused, multiplier, room)
+        room *= 2
+    return found or choice  # at room = gap the relaxed choice itself is found, rounding aside
+
+
+def _within(steps: Sequence[Options], unused: int, multiplier: float, room: float) -> list[int] | None:
+    """The best choice that loses at most ``room`` above the bound, by dynamic programming over the layers."""
+    near = [np.flatnonzero(excess <= room) for _, excess in steps]
+    least = sum(int(cost[k].min()) for (cost, _), k in zip(steps, near, strict=True))
+    most = sum(int(cost[k].max()) for (cost, _), k in zip(steps, near, strict=True))
+    costs, excesses = np.zeros(1, np.int64), np.zeros(1)  # of the states: choices for the layers so far
+    trail = []
+    for (cost, excess), k in zip(steps, near, strict=True):
+        least, most = least - int(cost[k].min()), most - int(cost[k].max())  # of the layers to come
+        c, e = (costs[:, None] + cost[k]).ravel(), (excesses[:, None] + excess[k]).ravel()
+        idle = np.maximum(unused - c - most, 0)  # what can no longer be used
+        kept = np.flatnonzero((c + least <= unused) & (e + multiplier * idle <= room))
+        if len(kept) == 0:
+            return None
+        kept = kept[np.lexsort((e[kept], c[kept]))]
+        loss = e[kept] - multiplier * c[kept]
+        kept = kept[np.append(True, loss[1:] < np.minimum.accumulate(loss)[:-1])]  # no dearer and no better
+        costs, excesses = c[kept], e[kept]
+        trail.append((kept // len(k), k[kept % len(k)]))
+    choice, at = list[int](), int((excesses - multiplier * costs).argmin())
+    for parents, options in reversed(trail):
+        choice.append(int(options[at]))
+        at = int(parents[at])
+    return choice[::-1]
 
 
 def _relaxed(layers: Sequence[Options], limit: int) -> tuple[list[int], float]:

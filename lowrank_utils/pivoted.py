@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import numpy as np
 import torch
 from scipy.linalg import qr as pivoted_qr
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class PivotedLinear(nn.Module):
         bias: b (m,) or None.
 
     Shape:
-        (..., n) -> (..., m).
+        (..., n) -> (..., m), not contiguous: use ``reshape`` on it rather than ``view``.
 
     Reference:
         Zhao et al. 2025 (PIFA); Businger & Golub 1965 for the pivoted QR.
@@ -41,49 +42,45 @@ class PivotedLinear(nn.Module):
         3840
     """
 
-    order: Tensor
-    _inverse: Tensor
+    position: Tensor
 
     def __init__(self, pivots: Tensor, coefficients: Tensor, order: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.rank, self.in_features = r, _ = pivots.shape
         self.out_features = len(order)
         self.pivots = nn.Parameter(pivots.detach().clone())
-        self.coefficients = nn.Parameter(coefficients.detach().clone())
-        if bias is None:
-            self.shift = None
-        else:  # C(z + b_p) + shift = C z + b_rest: one addition fused into each product
-            b_pivots, b_rest = bias.detach()[order[:r]], bias.detach()[order[r:]]
-            self.shift = nn.Parameter(torch.cat([b_pivots, b_rest - coefficients.detach() @ b_pivots]))
-        self.register_buffer("order", order.clone())
-        self.register_buffer("_inverse", order.argsort(), persistent=False)
+        self.coefficients = nn.Parameter(coefficients.detach().clone(memory_format=torch.contiguous_format))
+        self.start = self.shift = None
+        if bias is not None:  # C(z + start) + shift = C z + b_rest: one addition fused into each product
+            first, rest = bias.detach()[order].split((r, len(order) - r))  # type: ignore[no-untyped-call]
+            self.start = nn.Parameter(first[:, None].clone())  # (r, 1)
+            self.shift = nn.Parameter((rest - coefficients.detach() @ first)[:, None])  # (m - r, 1)
+        self.register_buffer("position", order.argsort())  # (m,) where in [P; C P] each row of W stands
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(..., n) -> (..., m); the result is a transposed view, since whole rows are quicker to permute."""
-        xt, r = x.reshape(-1, self.in_features).T, self.rank  # (n, N)
-        first, second = (None, None) if self.shift is None else (self.shift[:r, None], self.shift[r:, None])
+        xt, r = input.reshape(-1, self.in_features).T, self.rank  # (n, N)
         if torch.is_grad_enabled():
-            z = _affine(self.pivots, xt, first)  # (r, N)
-            y = torch.cat([z, _affine(self.coefficients, z, second)])  # (m, N)
+            z = _affine(self.pivots, xt, self.start)  # (r, N)
+            y = torch.cat([z, _affine(self.coefficients, z, self.shift)])  # (m, N)
         else:  # the same, without the copy that cat makes
             y = xt.new_empty(self.out_features, xt.shape[1])
-            _affine(self.pivots, xt, first, out=y[:r])
-            _affine(self.coefficients, y[:r], second, out=y[r:])
-        return y.index_select(0, self._inverse).T.view(*x.shape[:-1], -1)
+            _affine(self.pivots, xt, self.start, out=y[:r])
+            _affine(self.coefficients, y[:r], self.shift, out=y[r:])
+        return y.index_select(0, self.position).T.view(*input.shape[:-1], self.out_features)
 
     @property
     def weight(self) -> Tensor:
         """The dense W, (m, n)."""
-        return torch.cat([self.pivots, self.coefficients @ self.pivots])[self._inverse]
+        return torch.cat([self.pivots, self.coefficients @ self.pivots])[self.position]
 
     @property
     def bias(self) -> Tensor | None:
         """The dense b, (m,)."""
-        if self.shift is None:
+        if self.start is None or self.shift is None:
             return None
-        b_pivots = self.shift[: self.rank]
-        rest = self.shift[self.rank :] + self.coefficients @ b_pivots
-        return torch.cat([b_pivots, rest])[self._inverse]
+        rest = self.shift + self.coefficients @ self.start  # (m - r, 1)
+        return torch.cat([self.start, rest])[self.position, 0]
 
     @classmethod
     @torch.no_grad()
@@ -105,9 +102,8 @@ class PivotedLinear(nn.Module):
             shapes = [None if t is None else tuple(t.shape) for t in (U, Vh, bias)]
             raise ValueError(f"(U, Vh, bias) of shapes {shapes} must be (m, r), (r, n), (m,), r <= min(m, n)")
         R, order = pivoted_qr(U.double().cpu().numpy().T, mode="r", pivoting=True)  # U^T[:, order] = Q R
-        R11, R12 = torch.from_numpy(R[:, :r]), torch.from_numpy(R[:, r:])
         # U[order[r:]] = C U[order[:r]], so C^T = R11^-1 R12; least squares, should U's rank be below r
-        C = torch.linalg.lstsq(R11, R12, driver="gelsd").solution.T  # (m - r, r)
+        C = torch.from_numpy(np.linalg.lstsq(R[:, :r], R[:, r:], rcond=None)[0].T)  # (m - r, r)
         rows = torch.from_numpy(order.astype("int64")).to(U.device)
         return cls(U[rows[:r]] @ Vh, C.to(U), rows, bias)
 
@@ -132,7 +128,8 @@ class PivotedLinear(nn.Module):
     def to_linear(self) -> nn.Linear:
         """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
         new = {"device": self.pivots.device, "dtype": self.pivots.dtype}
-        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, **new)
+        sizes = self.in_features, self.out_features, self.bias is not None
+        linear: nn.Linear = nn.utils.skip_init(nn.Linear, *sizes, **new)  # type: ignore[no-untyped-call]
         linear.weight.copy_(self.weight)
         if self.bias is not None:
             linear.bias.copy_(self.bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def _scored(value: object, where: str) -> float:
 def score(model: nn.Module, X: Tensor, y: Tensor, metric: str | Metric = "accuracy") -> float:
     """The metric's value for the model, as ``find_rank`` takes it; never nan."""
     if callable(metric):
-        return _scored(metric(model, X, y), "of the model")
+        return _scored(metric(copy.deepcopy(_checks.module(model)).eval(), X, y), "of the model")
     return _scored(
         _OF_LOGITS[_checks.choice(metric, "metric", _OF_LOGITS)](logits(model, X), y), "of the model"
     )

@@ -49,7 +49,9 @@ def gavish_donoho_rank(W: Tensor, *, noise: float | None = None) -> int:
         scale = float(np.median(S)) / math.sqrt(_marchenko_pastur_median(beta))
     else:
         scale = math.sqrt(long) * _checks.real(noise, "noise", low=0.0, open_low=True)
-    floor = long * torch.finfo(W.dtype).eps * float(S[0])  # rounding is no signal
+    # no signal: rounding of the entries, a noise of that norm at most, and of the SVD itself
+    entries = torch.finfo(W.dtype).eps * float(np.linalg.norm(S)) / math.sqrt(short)
+    floor = max(entries, long * np.finfo(float).eps * float(S[0]))
     return int((max(threshold * scale, floor) < S).sum())
 
 
@@ -107,12 +109,14 @@ def evbmf_rank(W: Tensor) -> int:
     tail = energy[most:]
     smallest = max(float(energy[most]) / (M * edge), float(tail.mean()) / M, 1e-15 / (L * M))
     largest = max(1 / (L * M), smallest * (1 + 1e-9))
-    found = minimize_scalar(
-        lambda v: _free_energy(math.exp(v), energy, M, alpha, edge),
-        bounds=(math.log(smallest), math.log(largest)),
-        method="bounded",
-        options={"xatol": 1e-9},
-    )
+
+    def at(v: float) -> float:
+        return _free_energy(math.exp(v), energy, M, alpha, edge)
+
+    grid = np.linspace(math.log(smallest), math.log(largest), 500)  # there may be several local minima
+    best = int(np.argmin([at(v) for v in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, 499)]
+    found = minimize_scalar(at, bounds=around, method="bounded", options={"xatol": 1e-9})
     return int((energy > M * math.exp(found.x) * edge).sum())
 
 

@@ -36,19 +36,22 @@ def _leading(W: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor] | None:
     energy kept may be short by about r sqrt(k) eps s_1^2 (random rounding, Higham & Mary 2019): accepted
     where that moves the error by less than 0.1 %.
     """
-    A = W if len(W) <= W.shape[1] else W.T  # (k, l), the short side first
-    k, total = len(A), float(W.double().square().sum())
+    scale = float(W.abs().max()) or 1.0  # squares of what is very large or small would not be finite, or zero
+    A = (W if len(W) <= W.shape[1] else W.T) / scale  # (k, l), the short side first
+    k, total = len(A), float(A.double().square().sum())
     wanted = [k - r, k - 1]
     gram = (A @ A.T).numpy()
     with threadpool_limits(torch.get_num_threads()):  # SciPy's BLAS has threads of its own
         energy, U = eigh(gram, subset_by_index=wanted, driver="evr", check_finite=False)  # (r,), (k, r)
+    if len(energy) < r:  # LAPACK finds no subset of eigenvalues that are all but equal
+        return None
     tail = total - float(energy.astype("float64").sum())
     short = r * k**0.5 * torch.finfo(W.dtype).eps * float(energy[-1])
     if short > 2e-3 * tail:  # sqrt(1 + 2e-3) is 1 + 1e-3
         return None
     basis = torch.linalg.qr(torch.from_numpy(U)).Q  # (k, r)
     V, S, Zh = torch.linalg.svd(basis.T @ A, full_matrices=False)  # exact within the basis
-    return (basis @ V, S, Zh) if A is W else (Zh.T, S, (basis @ V).T)
+    return (basis @ V, S * scale, Zh) if A.shape == W.shape else (Zh.T, S * scale, (basis @ V).T)
 
 
 def _truncated(W: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:

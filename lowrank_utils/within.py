@@ -23,7 +23,10 @@ from lowrank_utils.training import Metric
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One linear layer (m, n): its rank, or None if dense; weights; MACs a sample; relative error."""
+    """One linear layer (m, n): its rank, or None if dense; weights; MACs a sample; error.
+
+    The error is that of L^T W C^1/2, relative, before any refit: what the allocation reckoned with.
+    """
 
     layer: str
     shape: tuple[int, int]
@@ -115,6 +118,7 @@ def compress_within(
         >>> report.layers[0].rank
         1
     """
+    _checks.module(model)
     _checks.labelled(X_val, y_val)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
     steps = _checks.integer(steps, "steps", low=2)
@@ -137,6 +141,8 @@ def compress_within(
         else:
             small = compress(model, ranks, moments=moments, pivoted=pivoted)
         params, value = count_params(small), score(small, X_val, y_val, metric)
+        if params in frontier and frontier[params][0] >= value:
+            return
         frontier[params] = value, ranks
         if within(baseline, value, max_drop) and params < before:
             fitting[params] = budget, small
