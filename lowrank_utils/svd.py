@@ -36,22 +36,26 @@ def _leading(W: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor] | None:
     energy kept may be short by about r sqrt(k) eps s_1^2 (random rounding, Higham & Mary 2019): accepted
     where that moves the error by less than 0.1 %.
     """
-    scale = float(W.abs().max()) or 1.0  # squares of what is very large or small would not be finite, or zero
-    A = (W if len(W) <= W.shape[1] else W.T) / scale  # (k, l), the short side first
-    k, total = len(A), float(A.double().square().sum())
-    wanted = [k - r, k - 1]
-    gram = (A @ A.T).numpy()
+    largest = float(torch.linalg.vector_norm(W, float("inf")))
+    scale = 1.0 if 1e-9 < largest < 1e9 else largest or 1.0  # squares must be neither infinite nor zero
+    A = W if len(W) <= W.shape[1] else W.T  # (k, l), the short side first
+    A = A if scale == 1.0 else A / scale
+    k, gram = len(A), (A @ A.T).numpy()
+    wanted, total = [k - r, k - 1], float(gram.trace(dtype="float64"))
     with threadpool_limits(torch.get_num_threads()):  # SciPy's BLAS has threads of its own
         energy, U = eigh(gram, subset_by_index=wanted, driver="evr", check_finite=False)  # (r,), (k, r)
     if len(energy) < r:  # LAPACK finds no subset of eigenvalues that are all but equal
         return None
     tail = total - float(energy.astype("float64").sum())
     short = r * k**0.5 * torch.finfo(W.dtype).eps * float(energy[-1])
-    if short > 2e-3 * tail:  # sqrt(1 + 2e-3) is 1 + 1e-3
+    if short >= 2e-3 * tail:  # sqrt(1 + 2e-3) is 1 + 1e-3
         return None
-    basis = torch.linalg.qr(torch.from_numpy(U)).Q  # (k, r)
-    V, S, Zh = torch.linalg.svd(basis.T @ A, full_matrices=False)  # exact within the basis
-    return (basis @ V, S * scale, Zh) if A.shape == W.shape else (Zh.T, S * scale, (basis @ V).T)
+    basis = torch.from_numpy(U)  # (k, r)
+    B = (basis.T @ A).double()  # (r, l), exact within the basis: B = V S Zh by the Gram matrix B B^T
+    squares, V = (t.flip(-1) for t in torch.linalg.eigh(B @ B.T))
+    S = squares.sqrt()
+    left, S, Zh = basis @ V.to(W), S.to(W), ((V.T @ B) / S[:, None]).to(W)
+    return (left, S * scale, Zh) if A.shape == W.shape else (Zh.T, S * scale, left.T)
 
 
 def _truncated(W: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:

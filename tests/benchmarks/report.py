@@ -20,13 +20,24 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def page(rows: list[Row]) -> str:
+Cells = tuple[str, str, str, str, str]
+
+
+def merged(stored: str, new: list[Cells]) -> list[Cells]:
+    """The rows of a stored page, those measured anew replaced; "(least: ...)" is no part of a row's name."""
+    table_lines = [line for line in stored.splitlines() if line.startswith("| ")][1:]
+    old = [tuple(line.strip("| ").split(" | ")) for line in table_lines]
+    fresh = {cells[0].split(" (")[0]: cells for cells in new}
+    return [fresh.get(cells[0].split(" (")[0], cells) for cells in old]  # type: ignore[misc]
+
+
+def page(rows: list[Cells]) -> str:
     """The page of the book, with machine, versions and date."""
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = {line.split(":")[1].strip() for line in info if line.startswith("model name")}
     peers = ("torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum")
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
-    lines = [f"| {' | '.join(row.cells())} |" for row in rows]
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join(
         [
             "# Benchmarks",
