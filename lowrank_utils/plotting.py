@@ -16,18 +16,12 @@ from torch import Tensor, nn
 
 from lowrank_utils.search import RankSearch
 from lowrank_utils.training import logits
+from lowrank_utils.within import Report
 
 __all__ = [
-    "band",
-    "decision_regions",
-    "heatmaps",
-    "images",
-    "rank_curve",
-    "ratio_curves",
-    "spectrum",
-    "strip",
-    "use_style",
-]
+    "band", "decision_regions", "frontier", "heatmaps", "images",
+    "rank_curve", "ratio_curves", "spectrum", "strip", "use_style",
+]  # fmt: skip
 
 # Okabe & Ito's palette, the darker ones first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -36,22 +30,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 def use_style() -> None:
     """Set the book's style: palette, sizes, thin grid, no frame at the top and right."""
-    plt.rcParams.update(
-        {
-            "axes.prop_cycle": cycler(color=COLOURS),
-            "axes.axisbelow": True,
-            "axes.grid": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.color": "#dddddd",
-            "figure.figsize": (6.4, 3.4),
-            "figure.dpi": 120,
-            "figure.constrained_layout.use": True,
-            "font.size": 11,
-            "image.cmap": "cividis",
-            "legend.frameon": False,
-        }
-    )
+    plt.rc("axes", prop_cycle=cycler(color=COLOURS), axisbelow=True, grid=True)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("grid", color="#dddddd")
+    plt.rc("figure", figsize=(6.4, 3.4), dpi=120)
+    plt.rc("figure.constrained_layout", use=True)
+    plt.rc("font", size=11)
+    plt.rc("image", cmap="cividis")
+    plt.rc("legend", frameon=False)
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -129,6 +115,19 @@ def rank_curve(search: RankSearch, *, ax: Axes | None = None, label: str | None 
         found = f"smallest feasible: {search.rank}"
         ax.scatter([search.rank], [search.curve[search.rank]], s=80, color=COLOURS[1], label=found, zorder=3)
     ax.set(xlabel="rank $r$", ylabel="score")
+    ax.legend(fontsize=9)
+    return ax
+
+
+def frontier(report: Report, *, ax: Axes | None = None) -> Axes:
+    """Score against parameters of each network ``compress_within`` tried; the line is the Pareto frontier."""
+    ax = _axes(ax)
+    sizes, scores = list(report.frontier), [value for value, _ in report.frontier.values()]
+    ax.scatter(sizes, scores, s=18, alpha=0.6, label="tried")
+    ax.step(sizes, np.maximum.accumulate(scores), where="post", label="Pareto frontier")
+    ax.axhline(report.baseline - report.max_drop, color="#888888", ls="--", lw=1, label="allowed")
+    ax.scatter(report.params[1], report.score, s=80, color=COLOURS[1], label="returned", zorder=3)
+    ax.set(xscale="log", xlabel="parameters", ylabel="score")
     ax.legend(fontsize=9)
     return ax
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from oracles import snapshot
 from torch import nn
 
-from lowrank_utils import RankSearch, plotting
+from lowrank_utils import RankSearch, Report, plotting
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +124,17 @@ def test_strip_shows_every_value_and_the_mean():
     assert [c.get_offsets()[:, 0].tolist() for c in ax.collections] == [[0.5, 0.75], [0.25]]
     assert [line[0] for line in data(ax)] == [[0.625, 0.625], [0.25, 0.25]]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"] and ax.get_xlabel() == "AUC"
+
+
+def test_the_frontier_rises_and_marks_what_was_returned():
+    tried = {10: (0.5, {"0": 1}), 20: (0.4, {"0": 2}), 40: (0.9, {"0": 3})}
+    report = Report((), 0.95, 0.9, 0.1, (100, 40), tried, True)
+    ax = plotting.frontier(report)
+    points, returned = (c.get_offsets().tolist() for c in ax.collections)
+    assert points == [[10, 0.5], [20, 0.4], [40, 0.9]] and returned == [[40, 0.9]]
+    step, allowed = data(ax)
+    assert step == ([10, 20, 40], [0.5, 0.5, 0.9]) and allowed[1] == pytest.approx([0.85, 0.85])
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "parameters"
 
 
 def test_images_keep_their_range():
