@@ -56,7 +56,8 @@ def page(rows: list[Cells]) -> str:
             "",
             "Accuracies are means over 5 seeds on 1000 test samples (MNIST-5k) or 360 (digits), without any",
             "fine-tuning unless the row says so. *Uniform SVD* gives every layer, the head included, the",
-            "same share of its weights.",
+            "same share of its weights. It fails because of the head alone: chapter 6 shows it with the",
+            "head left dense.",
             "",
         ]
     )
