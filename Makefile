@@ -1,12 +1,17 @@
 # make book   build the site to _build/html        make test    lint, types, every test, every chapter's outputs
 # make serve  show the site on localhost:8000      make refresh run the chapters again, in place
+# make pdf, make epub   the book as one file, beside the site's pages and linked from the first. `make book` makes both
+# where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
 PYTHON ?= python3
 BIN := .venv/bin
 CHAPTERS ?= $(wildcard book/*.ipynb)
 TORCH_INDEX ?=
 export TQDM_DISABLE = 1
-.PHONY: book test lint serve refresh bench clean
+SITE := _build/html/index.html
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
+.PHONY: book pdf epub test lint serve refresh bench clean
+.NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -15,8 +20,16 @@ export TQDM_DISABLE = 1
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-book: .venv/.installed
-	rm -rf _build && $(BIN)/jupyter-book build -q -n -W --keep-going .
+$(SITE): .venv/.installed _config.yml _toc.yml $(wildcard book/*.* book/_ext/*.py book/assets/*.*)
+	rm -rf _build && $(BIN)/jupyter-book build -q -n -W --keep-going . || { rm -rf _build; exit 1; }
+
+book: $(SITE) $(if $(CHROMIUM),pdf epub)
+	@$(if $(CHROMIUM),,echo "no chromium: the site is there, its PDF and EPUB are not (apt-get install chromium)")
+
+pdf epub: %: _build/html/low-rank-book.%
+
+_build/html/low-rank-book.%: $(SITE)
+	$(BIN)/python book/_ext/takeaway.py $*
 
 lint: .venv/.installed
 	$(BIN)/ruff check . && $(BIN)/mypy
