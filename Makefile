@@ -9,7 +9,7 @@ CHAPTERS ?= $(wildcard book/*.ipynb)
 TORCH_INDEX ?=
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
-CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 .PHONY: book pdf epub test lint serve refresh bench clean
 .NOTPARALLEL:
 

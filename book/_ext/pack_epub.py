@@ -81,7 +81,7 @@ def add_mathml(pages: list[Page], site: Path, tab) -> None:
             if part["mathvariant"] != "normal":
                 part.string = "".join(letter(part["mathvariant"], x) for x in part.get_text())
                 del part["mathvariant"]
-        math["alttext"] = formula(node)[0]
+        math["alttext"] = " ".join(formula(node)[0].split())
         node.string = ""
         node.append(math)
 

@@ -1,9 +1,9 @@
 """The book to take away: one PDF and one EPUB, made from the pages of the built site.
 
-Usage: python takeaway.py pdf|epub. The site is the only Sphinx build: its pages are read again here, so paper,
-reader and screen show the same text, numbers and formulas. Sphinx's own `epub` and `singlehtml` builders would
-each want a configuration without launch buttons, and `singlehtml` stops at the exercises. Chromium prints the
-PDF, and its MathJax writes the formulas of the EPUB.
+Usage: python takeaway.py pdf|epub. The site is the only Sphinx build: its pages are read again here, so paper
+and reader show the text, numbers and formulas of the screen. Sphinx's own `epub` and `singlehtml` builders
+would each want a configuration without launch buttons, and `singlehtml` stops at the exercises. Chromium
+prints the PDF, and its MathJax writes the formulas of the EPUB.
 """
 
 import re
@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 ASSETS = ROOT / "book" / "assets"
 NAME = "low-rank-book"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 CHROME = "a.headerlink, button, div.toctree-wrapper, p.take-away"  # of no use off the screen
@@ -73,8 +74,8 @@ def read_pages(site: Path = SITE) -> list[Page]:
 
 @contextmanager
 def chromium():
-    """Debian's chromium; ends the program with one line when there is none."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    """The chromium of the machine; ends the program with one line when there is none."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         sys.exit("no chromium: it makes the PDF and the EPUB (apt-get install chromium)")
     from playwright.sync_api import sync_playwright
