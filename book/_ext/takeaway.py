@@ -64,6 +64,8 @@ def read_pages(site: Path = SITE) -> list[Page]:
         section = BeautifulSoup(html, "html.parser").find("article").find("section")
         for node in section.select(CHROME):
             node.decompose()
+        for node in section.find_all("details"):
+            node["open"] = ""  # paper cannot unfold
         for token in section.select("pre span"):
             if all(INK.get(kind, INK["w"]) == INK["w"] for kind in token.get("class", ())):
                 token.unwrap()  # it has the colour of a blank; a third of the PDF was tags of such tokens
@@ -99,8 +101,10 @@ def link(site: Path = SITE) -> None:
     html = re.sub(r'<p class="take-away">.*?</p>', "", page.read_text(encoding="utf-8"))
     if MARK not in html:
         raise ValueError(f"{page.name} must hold {MARK}, which says where the links go")
-    text = f'<p class="take-away">To take away: the whole book as {" or ".join(links)}.</p>' if links else ""
-    page.write_text(html.replace(MARK, MARK + text), encoding="utf-8")
+    text = f"To take away: the whole book as {' or '.join(links)}. "
+    text += "The arrow at the top of a chapter has its notebook."
+    html = html.replace(MARK, f'{MARK}<p class="take-away">{text}</p>' if links else MARK)
+    page.write_text(html, encoding="utf-8")
 
 
 def main(kind: str) -> None:
