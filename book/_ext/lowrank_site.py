@@ -8,11 +8,11 @@ import re
 import shutil
 from html import escape
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bundle import bundle
 from docutils import nodes
 from page_mends import MENDS
+from repository import set_repository
 from shrink import shrink
 from sphinx.application import Sphinx
 
@@ -21,12 +21,6 @@ CARD = "book/assets/social-card.png"
 STYLES = "book/assets/book.css"
 SCRIPT = "book/assets/book.js"
 DESCRIPTION_LENGTH = 160
-
-
-def site_address(repository: str) -> str:
-    """Address of the published site that belongs to a GitHub repository."""
-    _, owner, name = urlsplit(repository).path.split("/")[:3]
-    return f"https://{owner.lower()}.github.io/{name}/"
 
 
 def plain(node: nodes.Node) -> str:
@@ -45,11 +39,6 @@ def describe(doctree: nodes.document) -> str:
                 return text
             return text[: DESCRIPTION_LENGTH - 1].rsplit(" ", 1)[0].rstrip(".,;:") + "…"
     return ""
-
-
-def set_baseurl(app: Sphinx, config) -> None:
-    """Derive html_baseurl from the repository address, the only one in `_config.yml`."""
-    config.html_baseurl = site_address(config.html_theme_options["repository_url"])
 
 
 def add_metatags(app: Sphinx, pagename, templatename, context, doctree) -> None:
@@ -107,7 +96,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Register the steps."""
     app.add_config_value("comments_config", {}, "")  # Jupyter Book sets it; sphinx_comments is off
-    app.connect("config-inited", set_baseurl)
+    app.connect("config-inited", set_repository)
     app.connect("html-page-context", add_metatags)
     app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

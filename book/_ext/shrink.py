@@ -1,5 +1,6 @@
 """Make the pages lighter: figures with fewer bytes, and only those icons that some page shows."""
 
+import logging
 import re
 from collections.abc import Iterable
 from io import BytesIO
@@ -11,6 +12,7 @@ from PIL import Image
 PHOTO_BYTES = 60_000
 ICON_RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:{1,2}before,?)+)\{content:"\\[0-9a-f]+"\}')
 ICON_FONT = "fa-solid-900"
+logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 
 def lighter_figure(path: Path) -> Path:

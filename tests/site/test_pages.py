@@ -18,10 +18,11 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import bundle  # noqa: E402
 import lowrank_site  # noqa: E402
 import page_mends  # noqa: E402
+import repository  # noqa: E402
 import shrink  # noqa: E402
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-REPOSITORY = CONFIG["repository"]["url"]
+REPOSITORY = repository.address(CONFIG["repository"]["url"])
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "book").glob("*.ipynb"))
 DOCUMENTS = sorted(p.stem for p in (ROOT / "book").iterdir() if p.suffix in {".md", ".ipynb"})
 
@@ -37,7 +38,7 @@ def test_description_and_card(site, name):
     description = head.find("meta", attrs={"name": "description"})["content"]
     assert 40 <= len(description) <= lowrank_site.DESCRIPTION_LENGTH
     card = head.find("meta", property="og:image")["content"]
-    base = lowrank_site.site_address(REPOSITORY)
+    base = repository.site_address(REPOSITORY)
     assert card.startswith(base) and (site / card.removeprefix(base)).is_file()
     assert head.find("meta", property="og:description")["content"] == description
 
@@ -63,22 +64,12 @@ def test_page_is_sound(site, name):
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_launch_buttons_open_this_notebook(site, name):
     links = [a["href"] for a in soup(site, name).find_all("a", href=True)]
-    _, owner, repository = urlsplit(REPOSITORY).path.split("/")
+    own = urlsplit(REPOSITORY).path.strip("/")
     branch, path = CONFIG["repository"]["branch"], f"book/{name}.ipynb"
-    assert f"https://mybinder.org/v2/gh/{owner}/{repository}/{branch}?urlpath=lab/tree/{path}" in links
-    assert f"https://colab.research.google.com/github/{owner}/{repository}/blob/{branch}/{path}" in links
-    assert f"../_sources/{path}" in links
+    assert f"https://mybinder.org/v2/gh/{own}/{branch}?urlpath=lab/tree/{path}" in links
+    assert f"https://colab.research.google.com/github/{own}/blob/{branch}/{path}" in links
+    assert (ROOT / path).is_file() and f"../_sources/{path}" in links
     json.loads((site / "_sources" / path).read_text(encoding="utf-8"))
-
-
-def test_one_repository_address():
-    texts = [p for p in (ROOT / "book").rglob("*") if p.suffix in {".md", ".py", ".css"}]
-    assert [f.name for f in texts if REPOSITORY in f.read_text(encoding="utf-8")] == []
-    assert (ROOT / "_config.yml").read_text(encoding="utf-8").count(urlsplit(REPOSITORY).path) == 1
-
-
-def test_fork_moves_with_its_address():
-    assert lowrank_site.site_address("https://github.com/Ann/fork") == "https://ann.github.io/fork/"
 
 
 def test_only_three_parts_of_mathjax(site):
