@@ -40,6 +40,16 @@ def no_deprecated_roles(html: str) -> str:
     return html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
+def no_list_in_a_signature(html: str) -> str:
+    """Make the lines of a long signature plain lines: descriptions of nothing are no list."""
+
+    def mend(match: re.Match) -> str:
+        lines = re.sub(r"<dd>(.*?)</dd>", r'<span class="sig-line">\1</span>', match[2], flags=re.S)
+        return f'{match[1]}<span class="sig-lines">{lines}</span>'
+
+    return re.sub(r'(<span class="sig-paren">\(</span>)\s*<dl>(.*?)</dl>', mend, html, flags=re.S)
+
+
 MENDS = (
     without_fontawesome_js,
     one_icon_font,
@@ -47,4 +57,5 @@ MENDS = (
     no_empty_table_header,
     no_repeated_ids,
     no_deprecated_roles,
+    no_list_in_a_signature,
 )

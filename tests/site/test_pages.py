@@ -98,6 +98,11 @@ MENDED = [
         '<div role="list" class="citation-list"><div role="doc-biblioentry">',
         '<div class="citation-list"><div>',
     ),
+    (
+        page_mends.no_list_in_a_signature,
+        '<span class="sig-paren">(</span>\n<dl>\n<dd>W,</dd></dl>',
+        '<span class="sig-paren">(</span><span class="sig-lines">\n<span class="sig-line">W,</span></span>',
+    ),
 ]
 
 
