@@ -20,8 +20,9 @@ SIGNS = (
     (re.compile(r"(?<!\bof)(?<=[\w)]) x (?=[\w(])"), " \u00d7 "),
     (re.compile(r"(?<=\S) \* (?=\S)"), " \u00b7 "),
 )
-WORDS = re.compile(r"\b(phi|lambda|beta|mu|sum)(?=[\s\\^().,;_])")
-LETTERS = {"phi": "\u03c6", "lambda": "\u03bb", "beta": "\u03b2", "mu": "\u03bc", "sum": "\u03a3"}
+WORDS = re.compile(r"\b(phi|lambda|alpha|beta|mu|tau|sum)(?=[\s\\^().,;_])")
+LETTERS = {"phi": "\u03c6", "lambda": "\u03bb", "alpha": "\u03b1", "beta": "\u03b2", "mu": "\u03bc"}
+LETTERS |= {"tau": "\u03c4", "sum": "\u03a3"}
 
 
 def formula(text: str) -> str:
