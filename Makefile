@@ -2,6 +2,7 @@
 # make serve  show the site on localhost:8000      make refresh run the chapters again, in place
 # make pdf, make epub   the book as one file, beside the site's pages and linked from the first. `make book` makes both
 # where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
+# make links  ask every address on the pages whether it answers
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ TORCH_INDEX ?=
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book pdf epub test lint serve refresh bench clean
+.PHONY: book pdf epub test lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -36,6 +37,9 @@ lint: .venv/.installed
 
 test: lint
 	$(BIN)/pytest -rs -n 2 --dist loadscope --nbval --nbval-current-env lowrank_utils tests book
+
+links: .venv/.installed
+	$(BIN)/jupyter-book build -q --builder linkcheck .
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000

@@ -11,6 +11,7 @@ import threading
 import zlib
 from pathlib import Path
 
+import budgets
 import pytest
 from filelock import FileLock
 
@@ -19,6 +20,11 @@ SITE = ROOT / "_build" / "html"
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 ).split()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure the notebooks, wherever they are: a plugin named here would see this folder's tests only."""
+    config.pluginmanager.register(budgets)
 
 
 def _newest_source() -> float:

@@ -1,0 +1,67 @@
+"""Plugin: what each notebook's kernel took under nbval. Too much memory is an error; a table ends the run.
+
+Binder gives 2 GB, of which a chapter may take 1.5. The time is the processor's, over all threads (a chapter
+uses one): a busy machine changes it least. It still differs between machines, so its limit is loose.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+MEMORY_GB = 1.5
+CPU_SECONDS = 150
+taken: dict[str, tuple[float, float, str]] = {}
+
+
+def measure(pid: int) -> tuple[float, float] | None:
+    """Peak memory in GB and processor time in seconds of a live process; None where there is no /proc."""
+    proc = Path("/proc") / str(pid)
+    if not proc.is_dir():
+        return None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", (proc / "status").read_text())
+    times = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]  # user, system
+    return int(peak[1]) * 1024 / 1e9, sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def complaint(memory: float, seconds: float) -> str:
+    """What is wrong with these figures, if anything."""
+    wrong = [f"its memory peaked at {memory:.2f} GB, over {MEMORY_GB:g}"] if memory > MEMORY_GB else []
+    if seconds > CPU_SECONDS:
+        wrong.append(f"it took {seconds:.0f} s of processor time, over {CPU_SECONDS}")
+    return " and ".join(wrong)
+
+
+def promised(notebook: Path) -> str:
+    """What the chapter's box says of its run time."""
+    found = re.search(r"to read, ([^.]*?) to run\.", notebook.read_text(encoding="utf-8"))
+    return found[1] if found else "nothing"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """After a notebook's last cell, and before its kernel ends, note what it took."""
+    kernel = getattr(item.parent, "kernel", None)
+    last = nextitem is None or nextitem.parent is not item.parent
+    figures = measure(kernel.km.provisioner.pid) if kernel and last and kernel.is_alive() else None
+    result = yield
+    if figures:
+        item.user_properties.append(("taken", (item.path.stem, *figures, promised(item.path))))
+        if wrong := complaint(*figures):
+            pytest.fail(f"{item.path.name}: {wrong}", pytrace=False)
+    return result
+
+
+def pytest_runtest_logreport(report):
+    """Collect the figures, also from the processes of xdist."""
+    if report.when == "teardown":
+        taken.update((name, tuple(rest)) for key, (name, *rest) in report.user_properties if key == "taken")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line for each notebook that ran to its end."""
+    if taken:
+        terminalreporter.section(f"what the notebooks took (memory at most {MEMORY_GB:g} GB)")
+    for name, (memory, seconds, told) in sorted(taken.items()):
+        terminalreporter.line(f"{name:30} {memory:5.2f} GB {seconds:6.1f} s of one core; its box says {told}")

@@ -1,0 +1,104 @@
+"""What starts the book elsewhere: GitHub's workflows, Binder's environment, and the pins of both."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+BINDER = ROOT / ".binder"
+
+
+def pins(path):
+    """{name: version} of a requirements file, without the mark of a build such as +cpu."""
+    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", path.read_text(encoding="utf-8"), re.M))
+
+
+PINS = pins(ROOT / "requirements.txt")
+
+
+def fits_the_schema(path):
+    """What GitHub's own schema for workflows says; the package carries it."""
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    command = [tool, "--builtin-schema", "vendor.github-workflows", path]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_a_workflow_fits_the_schema(path):
+    good, said = fits_the_schema(path)
+    assert good, said
+
+
+def test_a_wrong_workflow_is_seen(tmp_path):
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(WORKFLOWS[0].read_text(encoding="utf-8").replace("runs-on:", "runson:"))
+    good, said = fits_the_schema(wrong)
+    assert not good and "runson" in said
+
+
+@pytest.mark.skipif(not shutil.which("actionlint"), reason="no actionlint here: the test workflow runs it")
+def test_actionlint_finds_nothing():
+    ran = subprocess.run(["actionlint", *WORKFLOWS], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout
+
+
+def jobs():
+    """Every job of every workflow."""
+    read = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in WORKFLOWS]
+    return [job for workflow in read for job in workflow["jobs"].values()]
+
+
+def test_workflows_are_bounded_pinned_and_checked():
+    used = [step["uses"] for job in jobs() for step in job["steps"] if "uses" in step]
+    assert [job for job in jobs() if "timeout-minutes" not in job] == []
+    assert [name for name in used if not re.search(r"(@v|:)[\d.]+$", name)] == []
+    assert any(name.startswith("docker://rhysd/actionlint:") for name in used)
+
+
+def test_the_workflow_of_the_pages_hands_over_its_own_address():
+    (build,) = [s for job in jobs() for s in job["steps"] if "REPOSITORY_URL" in s.get("env", {})]
+    assert build["env"]["REPOSITORY_URL"] == "${{ github.server_url }}/${{ github.repository }}"
+    assert build["run"].startswith("make book")
+
+
+def test_links_are_checked_on_a_schedule_and_not_on_a_push():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "links.yml").read_text(encoding="utf-8"))
+    when = workflow[True]  # YAML reads the key "on" so
+    assert when["schedule"] and not {"push", "pull_request"} & set(when)
+    assert "fork" in workflow["jobs"]["links"]["if"]
+    assert re.search(r"^links:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+
+
+def test_binder_has_the_pins_of_the_requirements():
+    found = pins(BINDER / "requirements.txt")
+    assert {name: PINS[name] for name in found} == found
+    lines = (BINDER / "requirements.txt").read_text(encoding="utf-8")
+    assert "download.pytorch.org/whl/cpu" in lines and "-e ." not in lines
+    assert re.findall(r"^(torch\w*)==\S+\+cpu$", lines, re.M) == ["torch", "torchvision"]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_binder_installs_what_the_package_and_the_chapters_import():
+    """The package comes without its dependencies, so that pip cannot fetch another build of torch."""
+    needed = project()["dependencies"] + project()["optional-dependencies"]["book"]
+    names = {re.match(r"[\w-]+", name)[0] for name in needed}
+    assert names <= set(pins(BINDER / "requirements.txt"))
+    assert "--no-deps" in (BINDER / "postBuild").read_text(encoding="utf-8")
+
+
+def test_one_python_everywhere():
+    asked = (BINDER / "runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
+    options = [step.get("with", {}) for job in jobs() for step in job["steps"]]
+    assert {o["python-version"] for o in options if "python-version" in o} == {asked}
+    assert project()["requires-python"] == f">={asked}"
