@@ -39,7 +39,7 @@ test: lint
 	$(BIN)/pytest -rs -n 2 --dist loadscope --nbval --nbval-current-env lowrank_utils tests book
 
 links: .venv/.installed
-	$(BIN)/jupyter-book build -q --builder linkcheck .
+	$(BIN)/jupyter-book build -q --builder linkcheck --path-output _build/links .
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000

@@ -62,6 +62,11 @@ def add_metatags(app: Sphinx, pagename, templatename, context, doctree) -> None:
     )
 
 
+def ask_the_registry(app: Sphinx, uri: str) -> str:
+    """Address to ask instead of a DOI's: its registry answers, where many publishers refuse a program."""
+    return uri.replace("https://doi.org/", "https://doi.org/api/handles/", 1)
+
+
 def copy_mathjax(outdir: Path) -> None:
     """Copy the three parts of MathJax that the pages use out of the installed package."""
     package = importlib.util.find_spec("sphinx-mathjax-offline")
@@ -98,5 +103,6 @@ def setup(app: Sphinx) -> dict:
     app.add_config_value("comments_config", {}, "")  # Jupyter Book sets it; sphinx_comments is off
     app.connect("config-inited", set_repository)
     app.connect("html-page-context", add_metatags)
+    app.connect("linkcheck-process-uri", ask_the_registry)
     app.connect("build-finished", finish, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

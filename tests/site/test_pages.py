@@ -72,6 +72,12 @@ def test_launch_buttons_open_this_notebook(site, name):
     json.loads((site / "_sources" / path).read_text(encoding="utf-8"))
 
 
+def test_a_doi_is_asked_of_its_registry():
+    asked = lowrank_site.ask_the_registry(None, "https://doi.org/10.1007/BF02288367")
+    assert asked == "https://doi.org/api/handles/10.1007/BF02288367"
+    assert lowrank_site.ask_the_registry(None, "https://arxiv.org/abs/1") == "https://arxiv.org/abs/1"
+
+
 def test_only_three_parts_of_mathjax(site):
     copied = site / "_static" / "mathjax"
     assert {p.name for p in copied.iterdir()} == {"tex-mml-chtml.js", "input", "output"}
