@@ -72,6 +72,7 @@ WRONG = [
     ("4.1", 11, "smallest"),
     ("4.1", 9.4, "integer"),
     ("4.1", True, "integer"),
+    ("4.1", 0, "1 or more"),
     ("4.2", Net(), "function"),
     ("4.2", lambda net: net.fc1.weight, "must return a Net"),
     ("4.2", lambda net: net, "0%"),
@@ -90,7 +91,8 @@ WRONG = [
     ("4.3", lambda m, n, r: r * (m + n) - r * (r + 1) // 2, "symmetric"),
     ("4.3", lambda m, n, r: r * (m + n) + r * r, "subtracted"),
     ("4.3", lambda m, n, r: m * n, "any rank"),
-    ("4.3", lambda m, n, r: r, "directions"),
+    ("4.3", lambda m, n, r: r, "it gives 1, but W can move in 9 directions"),
+    ("4.3", lambda m, n, r: None, "not None"),
     ("4.4", 3.0, "function"),
     ("4.4", lambda W: energy(W) / 2, "W itself"),
     ("4.4", energy, "squared Frobenius"),
@@ -101,7 +103,9 @@ WRONG = [
     ("4.4", lopsided, "share"),
     ("4.4", lambda W: 0.0, "no factors"),
     ("4.4", lambda W: 1000.0, "beaten"),
-    ("4.4", lambda W: W, "raised"),
+    ("4.4", lambda W: W, "shape (7, 4)"),
+    ("4.4", lambda W: None, "not None"),
+    ("4.4", lambda W, r: 0.0, "raised"),
 ]
 
 

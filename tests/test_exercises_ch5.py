@@ -21,6 +21,7 @@ MACS = 4 * 2 + 2 * 2 + 2 * 10 + 10 * 3
         (2 * 32 * 70, "dense Net"),
         (2 * 32 * (MACS + 17), "parameters"),
         (1, "four layers"),
+        (3840.5, "integer"),
     ],
 )
 def test_batch_slips(answer, word):
@@ -39,6 +40,7 @@ def test_batch_right():
         (break_even_rank(32, 64, core=True), "core"),
         (3, "larger rank"),
         (22, "larger there"),
+        ("abc", "integer"),
         (0, "from 1 to 32"),
         (33, "from 1 to 32"),
     ],
@@ -96,6 +98,7 @@ def counter(
             lambda model, x: sum(p.numel() for p in model.parameters() if p.ndim == 2) * x[..., 0].numel(),
             "twice",
         ),
+        (lambda model, x: None, "integer"),
         (42, "function"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable
 
 from lowrank_utils import _checks
@@ -36,6 +37,14 @@ def check(exercise: str, answer: object) -> None:
     except Exception as error:  # an answer may be anything, and must not stop the notebook
         hint = f"your answer raised {type(error).__name__}: {error}"
     print(f"{exercise}: right." if hint is None else f"{exercise}: not yet: {hint}")
+
+
+def _whole(answer: object) -> int | None:
+    """An answer that is a whole number of any kind, or None."""
+    try:
+        return None if isinstance(answer, bool) else operator.index(answer)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _judges(exercise: str) -> dict[str, Judge]:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 
 import torch
 from scipy.stats import t
 from torch import Tensor
 
-from lowrank_utils.exercises import Judge
-
-
-def _whole(answer: object) -> int | None:
-    try:
-        return None if isinstance(answer, bool) else operator.index(answer)  # type: ignore[arg-type]
-    except TypeError:
-        return None
+from lowrank_utils.exercises import Judge, _whole
 
 
 def _first(fits: Callable[[int], bool]) -> int:

@@ -17,7 +17,10 @@ WORDS = ("smaller", "equal", "larger")
 
 
 def _energy(answer: object) -> str | None:
-    value = float(cast(float, answer))
+    try:
+        value = float(cast(float, answer))
+    except (TypeError, ValueError):
+        return f"give one number, the relative error, not {type(answer).__name__}."
     right = math.sqrt(1 - ENERGY)
     hints = {
         1 - ENERGY: "this is the energy that is lost, the square of the relative error; take its root.",
@@ -34,7 +37,9 @@ def _energy(answer: object) -> str | None:
     for wrong, hint in hints.items():
         if math.isclose(value, wrong, rel_tol=1e-3):
             return hint
-    return "relative error = sqrt(1 - energy); see the section on the error."
+    if not 0 <= value <= 1:
+        return "a relative error is a fraction from 0 to 1; see the section on the error."
+    return f"an error of {value:g} keeps 1 - {value:g}^2 = {1 - value**2:.4g} of the energy, not {ENERGY}."
 
 
 def _shuffle(answer: object) -> str | None:

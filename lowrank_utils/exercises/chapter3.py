@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lowrank_utils.exercises import Judge
+from lowrank_utils.exercises import Judge, _whole
 from lowrank_utils.ranks import break_even_rank
 
 SHAPE = (3072, 768)
@@ -17,7 +17,8 @@ Pair = tuple[float, float]
 
 
 def _gain(answer: object) -> str | None:
-    if isinstance(answer, bool) or not isinstance(answer, int):
+    gained = _whole(answer)
+    if gained is None:
         return "give a whole number of ranks."
     m, n = SHAPE
     plain, core = break_even_rank(m, n), break_even_rank(m, n, core=True)
@@ -30,9 +31,11 @@ def _gain(answer: object) -> str | None:
         plain - core + 1: "off by one: both break-even ranks are the largest that cost no more than dense.",
         plain - core - 1: "off by one: both break-even ranks are the largest that cost no more than dense.",
     }
-    if answer == plain - core:
+    if gained == plain - core:
         return None
-    return hints.get(answer, "solve r(m + n) <= mn and r^2 + r(m + n) <= mn for the largest r, and subtract.")
+    many = "too many" if gained > plain - core else "too few"
+    rule = "the largest r with r(m + n) <= mn, less the largest with r^2 + r(m + n) <= mn."
+    return hints.get(gained, f"{many}: the gain is {rule}")
 
 
 def _fewest(answer: object) -> str | None:

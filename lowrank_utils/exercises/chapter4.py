@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowrank_utils.exercises import Judge
+from lowrank_utils.exercises import Judge, _whole
 from lowrank_utils.models import Net
 from lowrank_utils.svd import singular_values
 
@@ -16,16 +16,17 @@ from lowrank_utils.svd import singular_values
 def _chain(answer: object) -> str | None:
     right = next(d for d in range(1, 100) if 3.0 ** ((1 - d) / 2) < 0.01)
     variance = next(d for d in range(1, 100) if 3.0 ** (1 - d) < 0.01)
-    if isinstance(answer, bool) or not isinstance(answer, int):
-        return "give the number of layers d, an integer."
-    if answer == right - 1:
-        return f"{answer} is the number of factors of 1/sqrt(3); the first layer itself does not shrink."
-    if answer == variance:
-        return f"at {answer} layers the variance is below 1 %; the standard deviation is its square root."
-    if answer < right:
-        spread = 3.0 ** ((1 - answer) / 2)
-        return f"with {answer} layers the standard deviation is still {spread:.1%} of a single layer's."
-    return None if answer == right else f"{answer} is enough, but not the smallest number of layers."
+    layers = _whole(answer)
+    if layers is None or layers < 1:
+        return "give the number of layers d, an integer of 1 or more."
+    if layers == right - 1:
+        return f"{layers} is the number of factors of 1/sqrt(3); the first layer itself does not shrink."
+    if layers == variance:
+        return f"at {layers} layers the variance is below 1 %; the standard deviation is its square root."
+    if layers < right:
+        spread = 3.0 ** ((1 - layers) / 2)
+        return f"with {layers} layers the standard deviation is still {spread:.1%} of a single layer's."
+    return None if layers == right else f"{layers} is enough, but not the smallest number of layers."
 
 
 def _twin(answer: Any) -> str | None:
@@ -77,7 +78,10 @@ def _freedom(answer: Any) -> str | None:
     if not callable(answer):
         return "give the function freedom itself, and not a value that it returns."
     shapes = [(4, 6, 1), (7, 5, 2), (6, 6, 3)]
-    given, true = [float(answer(*s)) for s in shapes], [_jacobian_rank(*s) for s in shapes]
+    found, true = [answer(*s) for s in shapes], [_jacobian_rank(*s) for s in shapes]
+    if any(value is None for value in found):
+        return "freedom(m, n, r) must return a number, not None."
+    given = [float(value) for value in found]
     hints = {
         "that counts the stored numbers; A may be any invertible matrix.": [
             r * (m + n) for m, n, r in shapes
@@ -92,7 +96,10 @@ def _freedom(answer: Any) -> str | None:
     for hint, wrong in hints.items():
         if given == wrong:
             return hint
-    return None if given == true else f"for (m, n, r) in {shapes} W can move in {true} directions."
+    for shape, told, right in zip(shapes, given, true, strict=True):
+        if told != right:
+            return f"for (m, n, r) = {shape} it gives {told:g}, but W can move in {right} directions."
+    return None
 
 
 def _penalty(answer: Any) -> str | None:
@@ -100,7 +107,11 @@ def _penalty(answer: Any) -> str | None:
         return "give the function penalty itself, and not a value that it returns."
     W = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
     S = singular_values(W)
-    value, nuclear, square = float(answer(W.clone())), float(S.sum()), float(S.square().sum())
+    found, nuclear, square = answer(W.clone()), float(S.sum()), float(S.square().sum())
+    if found is None or (isinstance(found, Tensor) and found.numel() != 1):
+        what = found if found is None else f"a tensor of shape {tuple(found.shape)}"
+        return f"penalty(W) must return one number, not {what}."
+    value = float(found)
     hints = {
         square / 2: "that is the decay of W itself; the factors are penalised, not their product.",
         square: "that is the squared Frobenius norm of W; the factors are penalised.",

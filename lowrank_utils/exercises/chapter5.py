@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from lowrank_utils.cost import count_params, size_bytes
+from lowrank_utils.exercises import Judge, _whole
 from lowrank_utils.layers import LowRankLinear
 from lowrank_utils.macs import count_macs
 from lowrank_utils.models import Net, NetLite
 from lowrank_utils.ranks import break_even_rank
 
-if TYPE_CHECKING:
-    from lowrank_utils.exercises import Judge
-
 
 def _count_a_batch(answer: object) -> str | None:
-    flops, rows = operator.index(answer), 32  # type: ignore[arg-type]
+    flops, rows = _whole(answer), 32
+    if flops is None:
+        return "give the number of FLOPs, an integer."
     lite, x = NetLite(rank=2), torch.zeros(rows, 4)
     macs, dense = count_macs(lite, x), count_macs(Net(), x)
     core = rows * lite.core1.weight.numel()
@@ -41,9 +38,9 @@ def _count_a_batch(answer: object) -> str | None:
 
 
 def _a_file_that_shrinks(answer: object) -> str | None:
-    rank, (n, m) = operator.index(answer), (64, 32)  # type: ignore[arg-type]
-    if not 1 <= rank <= min(m, n):
-        return f"a rank of a {m} x {n} matrix is from 1 to {min(m, n)}."
+    rank, (n, m) = _whole(answer), (64, 32)
+    if rank is None or not 1 <= rank <= min(m, n):
+        return f"give a rank: of a {m} x {n} matrix it is an integer from 1 to {min(m, n)}."
     dense = size_bytes(nn.Linear(n, m))
     saved = {r: dense - size_bytes(LowRankLinear(n, m, r)) for r in range(1, min(m, n) + 1)}
     best = max(r for r, s in saved.items() if s > 0)
@@ -79,6 +76,8 @@ def _write_a_counter(answer: object) -> str | None:
         right, got = count_macs(model, x), answer(model, x)
         if got == right:
             continue
+        if _whole(got) is None:
+            return f"on {what} it gives {got}: return the number of MACs, an integer."
         sizes = {
             2 * right: "those are FLOPs: a MAC is one multiplication with its addition",
             right // len(x): "the batch does not count yet",

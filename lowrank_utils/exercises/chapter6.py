@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -31,7 +31,10 @@ def _reachable(answer: object) -> str | None:
     classes, g = cast(Callable[[Tensor, Tensor], set[int]], answer), torch.Generator().manual_seed(6)
     for _ in range(4):
         u, b = torch.randn(2, 10, generator=g, dtype=torch.float64)
-        given, right = {int(c) for c in classes(u.clone(), b.clone())}, _winners(u, b)
+        found, right = classes(u.clone(), b.clone()), _winners(u, b)
+        if not isinstance(found, Iterable):
+            return f"return the set of classes that can win, not {type(found).__name__}."
+        given = {int(c) for c in found}
         ends = {int(u.argmin()), int(u.argmax())}
         for wrong, hint in (
             (ends, "these are the two steepest lines; the biases let flatter ones win in between."),
