@@ -11,8 +11,9 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from bs4 import BeautifulSoup
-from lowrank_site import CARD, site_address
+from lowrank_site import CARD
 from PIL import Image
+from repository import address, site_address
 from takeaway import ASSETS, CODE_CSS, CONFIG, ROOT, Page
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".xhtml": "application/xhtml+xml", ".css": "text/css"}
@@ -162,7 +163,7 @@ def package(files: dict[str, bytes], order: list[str]) -> str:
         items += f'<item id="i{i}" href="{name}" media-type="{TYPES[Path(name).suffix]}"{mark}/>'
     at = {name: f"i{i}" for i, name in enumerate(files)}
     return PACKAGE.format(
-        id=uuid.uuid5(uuid.NAMESPACE_URL, site_address(CONFIG["repository"]["url"])),
+        id=uuid.uuid5(uuid.NAMESPACE_URL, site_address(address(CONFIG["repository"]["url"]))),
         title=escape(CONFIG["title"]),
         author=escape(CONFIG["author"]),
         rights=escape(f"{CONFIG['copyright']}, {CONFIG['html']['extra_footer']}"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pypdf import PdfReader
+from repository import address
 from takeaway import ASSETS, CODE_CSS, CONFIG, Page
 
 # matplotlib brings its fonts along: the same page breaks on every machine
@@ -87,7 +88,7 @@ def contents(pages: list[Page], number: dict[str, int]) -> str:
 def book(pages: list[Page], site: Path, number: dict[str, int]) -> str:
     """The whole book as one HTML file."""
     title, author = escape(CONFIG["title"]), escape(CONFIG["author"])
-    address = re.sub(r"^https?://", "", CONFIG["repository"]["url"])
+    source = re.sub(r"^https?://", "", address(CONFIG["repository"]["url"]))
     chapters = "".join(
         f'<div class="chapter" id="p-{page.name}">'
         + (f'<p class="part">{escape(page.part)}</p>' if page.part else "")
@@ -98,7 +99,7 @@ def book(pages: list[Page], site: Path, number: dict[str, int]) -> str:
 <style>{styles()}{"".join(map(foot, pages))}</style>{MATHJAX}
 <script src="{(site / "_static/mathjax/tex-mml-chtml.js").as_uri()}"></script></head>
 <body class="book"><header><p class="title">{title}</p>{PICTURE}
-<p>{author}</p><p>{CONFIG["copyright"]} · {CONFIG["html"]["extra_footer"]} · {address}</p></header>
+<p>{author}</p><p>{CONFIG["copyright"]} · {CONFIG["html"]["extra_footer"]} · {source}</p></header>
 {contents(pages, number)}{chapters}</body></html>"""
 
 
