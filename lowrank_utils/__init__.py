@@ -1,6 +1,7 @@
 """Low-rank compression of neural networks: factors, ranks, layers, whole models, and what they cost."""
 
 from lowrank_utils.allocate import allocate_ranks
+from lowrank_utils.budget_explorer import BudgetExplorer
 from lowrank_utils.calibrate import Moments, calibrate
 from lowrank_utils.cascade import cascade
 from lowrank_utils.compress import compress
@@ -22,14 +23,16 @@ from lowrank_utils.models import Net, NetLite
 from lowrank_utils.optimize_rank import OptimizeRank
 from lowrank_utils.pivoted import PivotedLinear
 from lowrank_utils.ranks import break_even_rank, rank_for_energy
+from lowrank_utils.report import LayerReport, Report
 from lowrank_utils.repro import set_seed
 from lowrank_utils.search import RankSearch, find_rank
 from lowrank_utils.spectral_rules import evbmf_rank, gavish_donoho_rank
 from lowrank_utils.svd import low_rank_approximation, relative_error, singular_values, truncated_svd
 from lowrank_utils.training import accuracy, auc, train_nn
-from lowrank_utils.within import LayerReport, Report, compress_within
+from lowrank_utils.within import compress_within
 
 __all__ = [
+    "BudgetExplorer",
     "Cost",
     "CostTable",
     "LayerReport",

@@ -1,9 +1,7 @@
-// Draws each .lowrank-explorer once, from the numbers in its data-explorer: see explorer.py.
+// What every explorer shares: looks, slider, numbers, the chart of scores. See explorer.py.
+// lowrankExplorer(kind, build) draws each .lowrank-explorer of that data-kind once, from its data-explorer.
 window.lowrankExplorer = window.lowrankExplorer || (() => {
   "use strict";
-  const PUOR = ["7f3b08", "b35806", "e08214", "fdb863", "fee0b6", "f7f7f7",
-    "d8daeb", "b2abd2", "8073ac", "542788", "2d004b"].map(
-    (c) => [0, 2, 4].map((i) => parseInt(c.slice(i, i + 2), 16)));
   const DARK = "--ink:#ececf1;--paper:#1b1e24;--line:#8d93a1;--kept:#9ecbff;color-scheme:dark";
   const CSS = `
 .lowrank-explorer{--ink:#1c1d21;--paper:#fff;--line:#70747f;--kept:#1f5fa8;color-scheme:light;
@@ -27,11 +25,18 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
   font-variant-numeric:tabular-nums}
 .lowrank-explorer :is(tr,th,td){background:none!important;color:inherit!important;border:0;
   text-align:right!important;padding:.1rem .5rem;font-weight:inherit}
-.lowrank-explorer th[scope=row]{text-align:left!important}
+.lowrank-explorer :is(th[scope=row],th:first-child){text-align:left!important}
+.lowrank-explorer :is(td,.tight th){white-space:nowrap}
+.lowrank-explorer .tight :is(th,td){padding:.1rem .3rem}
+.lowrank-explorer .share+span{display:inline-block;min-width:4em}
 .lowrank-explorer .bar{display:inline-block;vertical-align:middle;width:8rem;height:.8rem;margin:0 .4rem;
-  border:1px solid var(--line);background:linear-gradient(90deg,${PUOR.map((c) => `rgb(${c})`)})}
+  border:1px solid var(--line)}
+.lowrank-explorer .share{display:inline-block;width:clamp(2rem,12vw,8rem);height:.7rem;margin-right:.5rem;
+  border:1px solid var(--line)}
+.lowrank-explorer .share>span{display:block;height:100%;background:var(--kept)}
 .lowrank-explorer .scroll{overflow-x:auto;display:flex;flex-wrap:wrap;gap:0 1.5rem}
 .lowrank-explorer summary{cursor:pointer}`;
+  const builders = {};
   let made = 0;
 
   const add = (parent, tag, attributes = {}, text = "") => {
@@ -41,163 +46,110 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
     node.textContent = text;
     return parent.appendChild(node);
   };
-  const numbers = (text, Kind) =>
-    Float64Array.from(new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer));
   const short = (x) => (x === 0 ? "0" : String(Number(x.toPrecision(3))).replace("-", "\u2212"));
   const percent = (x) => `${(100 * x).toFixed(1)} %`;
-  const norm = (A) => Math.sqrt(A.reduce((sum, x) => sum + x * x, 0));
-
-  function build(root) {
-    const d = JSON.parse(root.dataset.explorer), { m, n, k, S } = d, id = `lowrank-explorer-${++made}`;
-    const full = Math.min(m, n), image = d.kind === "image", small = Math.max(m, n) <= 16;
-    const W = numbers(d.W, image ? Uint8Array : Int16Array).map((q) => d.low + d.step * q);
-    const U = numbers(d.U, Int16Array).map((q) => q / 32767), V = numbers(d.V, Int16Array).map((q) => q / 32767);
-    const top = W.reduce((a, x) => Math.max(a, x), -Infinity), bottom = W.reduce((a, x) => Math.min(a, x), Infinity);
-    const places = Math.round(-Math.log10(d.step)); // as many as W is drawn from; only an exact 0 is "0"
-    const fixed = (x) => (x === 0 || places < 1 || places > 6 ? short(x) : x.toFixed(places).replace(/^-(?=.*[1-9])/, "\u2212").replace("-", ""));
-    const limit = (image ? top - bottom : Math.max(top, -bottom)) || 1;
-
-    const product = (r) => {
-      const A = new Float64Array(m * n);
-      for (let i = 0; i < m; i++) for (let t = 0; t < r; t++) {
-        const us = U[i * k + t] * S[t];
-        for (let j = 0; j < n; j++) A[i * n + j] += us * V[j * k + t];
-      }
-      return A;
-    };
-    const paint = (canvas, A, grey) => {
-      const context = canvas.getContext("2d"), pixels = context.createImageData(n, m);
-      for (let i = 0; i < A.length; i++) {
-        const x = grey ? (A[i] - bottom) / (top - bottom || 1) : (A[i] / limit + 1) / 2;
-        const at = 10 * Math.min(1, Math.max(0, x)), c = Math.min(9, Math.floor(at));
-        for (let b = 0; b < 3; b++) {
-          pixels.data[4 * i + b] = grey ? 25.5 * at : PUOR[c][b] + (at - c) * (PUOR[c + 1][b] - PUOR[c][b]);
-        }
-        pixels.data[4 * i + 3] = 255;
-      }
-      context.putImageData(pixels, 0, 0);
-    };
-
-    root.replaceChildren();
-    root.setAttribute("role", "group");
-    root.setAttribute("aria-label", `Rank explorer of ${d.name}`);
-    add(root, "label", { for: id }, `Rank r of ${d.name} (${m} \u00d7 ${n}), from 1 to ${k}`);
-    const slider = add(root, "input",
-      { id, type: "range", min: 1, max: k, step: 1, list: `${id}-marks`, autocomplete: "off" });
-    const marks = add(root, "datalist", { id: `${id}-marks` });
-    if (d.even >= 1 && d.even <= k) add(marks, "option", { value: d.even, label: "break-even" });
-    slider.value = d.start;
-    const output = add(root, "output", { for: id, "aria-live": "polite" });
-
-    const maps = add(root, "div", { class: "maps", style: `--map:${image ? 13 : 6}rem` });
-    const names = [d.name, "W\u1d63, of rank r", `${d.name} \u2212 W\u1d63`];
-    const canvases = names.map((name) => {
-      const figure = add(maps, "figure");
-      add(figure, "figcaption", {}, name);
-      return add(figure, "canvas", { role: "img", width: n, height: m,
-        style: `width:${13 * n / Math.max(m, n)}rem;aspect-ratio:${n}/${m}` });
-    });
-    const key = add(root, "div");
-    key.append(image ? "Difference: " : "One scale for all three: ", short(-limit));
-    add(key, "span", { class: "bar", "aria-hidden": "true" });
-    key.append(`${short(limit)}${image ? "" : "; 0 is white"}`);
-
-    // the spectrum: kept values are filled, the others outlined, and a line stands between them
-    const svg = add(root, "svg", { viewBox: "0 0 360 108", role: "img" }), wide = 340 / full;
-    const bars = S.map((s, i) => add(svg, "rect", { x: 10 + wide * (i + 0.1), width: 0.8 * wide,
-      y: 84 - 66 * s / (S[0] || 1), height: 66 * s / (S[0] || 1), stroke: "currentColor",
-      "stroke-width": Math.min(1, wide / 5) }));
-    const cut = add(svg, "line", { y1: 14, y2: 90, stroke: "currentColor", "stroke-width": 1.5 });
-    const kept = add(svg, "text", { y: 11, "font-size": 12, fill: "currentColor" });
-    if (d.even >= 1) {
-      const x = 10 + wide * d.even, end = x > 180;
-      add(svg, "line", { x1: x, x2: x, y1: 14, y2: 93, stroke: "currentColor", "stroke-dasharray": "3 3" });
-      add(svg, "text", { x, y: 105, "font-size": 12, fill: "currentColor",
-        "text-anchor": end ? "end" : "start" }, `break-even rank ${d.even}`);
-    }
-
-    const table = add(add(root, "table"), "tbody");
-    const row = (name) => {
-      const tr = add(table, "tr");
+  const count = (x) => x.toLocaleString("en-GB");
+  // a row for each name, whose cell the caller fills
+  const rows = (parent) => {
+    const body = add(add(parent, "table"), "tbody");
+    return (name) => {
+      const tr = add(body, "tr");
       add(tr, "th", { scope: "row" }, name);
       return add(tr, "td");
     };
-    const error = row("Relative error"), energy = row("Energy kept");
-    const cost = row(image ? "Numbers to store, r(m + n) of mn" : "Parameters, r(m + n) of mn");
-    const macs = image ? null : row("MACs a sample");
-    const score = Object.keys(d.curve).length ? row("Score at this rank") : null;
-    row("Break-even rank").textContent = d.even || "none: no rank saves anything";
+  };
+  // head: names of the columns; each row: its name, then its cells
+  const grid = (parent, caption, head, lines, corner = "") => {
+    const table = add(parent, "table");
+    add(table, "caption", {}, caption);
+    const first = add(add(table, "thead"), "tr"), body = add(table, "tbody");
+    add(first, corner ? "th" : "td", corner ? { scope: "col" } : {}, corner);
+    head.forEach((h) => add(first, "th", { scope: "col" }, h));
+    return lines.map(([name, ...cells]) => {
+      const tr = add(body, "tr");
+      add(tr, "th", { scope: "row" }, name);
+      return cells.map((x) => add(tr, "td", {}, x));
+    });
+  };
+  const scroll = (parent, label) =>
+    add(parent, "div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label });
 
-    const details = add(root, "details");
-    add(details, "summary", {}, small ? "The numbers" : "The numbers, in summary");
-    const sheet = add(details, "div", { class: "scroll", tabindex: 0, role: "group",
-      "aria-label": `Numbers of ${d.name}` });
-    const grid = (caption, head, rows) => {
-      const made = add(sheet, "table");
-      add(made, "caption", {}, caption);
-      const first = add(add(made, "thead"), "tr"), body = add(made, "tbody");
-      add(first, "td");
-      head.forEach((h) => add(first, "th", { scope: "col" }, h));
-      rows.forEach(([name, cells]) => {
-        const tr = add(body, "tr");
-        add(tr, "th", { scope: "row" }, name);
-        cells.forEach((x) => add(tr, "td", {}, small ? fixed(x) : short(x)));
-      });
+  // Scores over x: a dot each, a line, the lowest score allowed (dashed), the choice (diamond). Returns a
+  // function that moves the disc of the present one.
+  const chart = (parent, { xs, ys, log = false, stairs = false, limit = null, chosen = null, title, unit }) => {
+    const svg = add(parent, "svg", { viewBox: "0 0 360 150", role: "img" });
+    const ink = { stroke: "currentColor", fill: "none" }, label = { "font-size": 12, fill: "currentColor" };
+    const all = limit === null ? ys : [...ys, limit];
+    const low = Math.min(...all), high = Math.max(...all), scale = log ? Math.log : (x) => x;
+    const left = scale(Math.min(...xs)), right = scale(Math.max(...xs));
+    const X = (x) => 50 + 294 * (right > left ? (scale(x) - left) / (right - left) : 0.5);
+    const Y = (y) => 118 - 92 * (high > low ? (y - low) / (high - low) : 0.5);
+    add(svg, "text", { x: 4, y: 12, ...label }, title);
+    for (const y of new Set([low, high])) {
+      add(svg, "text", { x: 42, y: Y(y) + 4, "text-anchor": "end", ...label }, y.toFixed(2));
+    }
+    add(svg, "text", { x: 50, y: 145, ...label }, count(Math.min(...xs)));
+    add(svg, "text", { x: 197, y: 145, "text-anchor": "middle", ...label }, unit);
+    add(svg, "text", { x: 350, y: 145, "text-anchor": "end", ...label }, count(Math.max(...xs)));
+    add(svg, "path", { d: "M48,22V124H352", ...ink, "stroke-width": 0.8 });
+    if (limit !== null) {
+      add(svg, "path", { d: `M48,${Y(limit)}H352`, ...ink, "stroke-dasharray": "4 3" });
+      const under = Y(limit) < 70; // where there is room
+      add(svg, "text", { x: 350, y: Y(limit) + (under ? 14 : -5), "text-anchor": "end", ...label }, "lowest score allowed");
+    }
+    let best = -Infinity;
+    const path = xs.map((x, i) => {
+      const before = best;
+      best = stairs ? Math.max(best, ys[i]) : ys[i];
+      return i && stairs ? `H${X(x)}V${Y(best)}` : `${i ? "L" : "M"}${X(x)},${Y(best)}`;
+    });
+    add(svg, "path", { d: path.join(""), ...ink });
+    xs.forEach((x, i) => add(svg, "circle", { cx: X(x), cy: Y(ys[i]), r: 1.8, fill: "currentColor" }));
+    const i = xs.indexOf(chosen);
+    if (i >= 0) add(svg, "path", { d: `M${X(chosen)},${Y(ys[i]) - 9}l9,9l-9,9l-9,-9z`, ...ink, "stroke-width": 1.5 });
+    const disc = add(svg, "circle", { r: 4.5, style: "fill:var(--kept)" });
+    return (x, told) => {
+      const at = xs.indexOf(x);
+      disc.setAttribute("visibility", at < 0 ? "hidden" : "visible");
+      disc.setAttribute("cx", at < 0 ? 0 : X(x));
+      disc.setAttribute("cy", at < 0 ? 0 : Y(ys[at]));
+      svg.setAttribute("aria-label", told);
     };
-    const note = add(details, "p");
-    note.textContent = `Drawn from ${d.name} in steps of ${short(d.step)}; the errors are of ${d.name} as given.`;
+  };
 
-    const update = () => {
-      const r = Number(slider.value), exact = r === full;
-      // the factors are rounded, and would miss W by their rounding: full rank means W itself
-      const A = exact ? W.slice() : product(r), D = W.map((x, i) => x - A[i]);
-      // to a tenth of a percent: 0 and 100 are said of full rank alone
-      const missed = exact ? "0 %" : d.error[r - 1] ? percent(d.error[r - 1]) : "< 0.05 %";
-      const held = exact ? "100 %" : d.energy[r - 1] < 1 ? percent(d.energy[r - 1]) : "> 99.9 %";
-      const now = `rank ${r} of ${full}: relative error ${missed}`;
+  function draw(root) {
+    const d = JSON.parse(root.dataset.explorer), { title, label, low, high, start, marks } = d.slider;
+    const id = `lowrank-explorer-${++made}`;
+    root.replaceChildren();
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", title);
+    add(root, "label", { for: id }, label);
+    const slider = add(root, "input",
+      { id, type: "range", min: low, max: high, step: 1, list: `${id}-marks`, autocomplete: "off" });
+    const list = add(root, "datalist", { id: `${id}-marks` });
+    for (const [value, name] of Object.entries(marks)) add(list, "option", { value, label: name });
+    slider.value = start;
+    const output = add(root, "output", { for: id, "aria-live": "polite" });
+    const update = builders[root.dataset.kind](root, d);
+    const move = () => {
+      const { now, more, ...state } = update(Number(slider.value));
       slider.setAttribute("aria-valuetext", now);
-      output.textContent = `R${now.slice(1)}, energy kept ${held}${exact ? "; W itself, residual exactly 0" : ""}`;
-      [W, A, D].forEach((M, i) => paint(canvases[i], M, image && i < 2));
-      canvases[0].setAttribute("aria-label", `${d.name}, ${m} by ${n}, from ${short(bottom)} to ${short(top)}`);
-      canvases[1].setAttribute("aria-label", `Approximation of ${d.name}, ${now}`);
-      const far = D.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
-      canvases[2].setAttribute("aria-label", `Difference at ${now}; largest entry ${short(far)}`);
-      const x = 10 + wide * r;
-      bars.forEach((bar, i) => bar.setAttribute("style", `fill:${i < r ? "var(--kept)" : "none"}`));
-      for (const end of ["x1", "x2"]) cut.setAttribute(end, x);
-      kept.setAttribute("x", x + (x > 180 ? -3 : 3));
-      kept.setAttribute("text-anchor", x > 180 ? "end" : "start");
-      kept.textContent = `kept: ${r} of ${full} singular values`;
-      svg.setAttribute("aria-label", `Singular values of ${d.name}, from ${short(S[0])} down to ` +
-        `${short(S[full - 1])}; the first ${r} of ${full} are kept` + (d.even ? `; break-even rank ${d.even}` : ""));
-      error.textContent = missed;
-      energy.textContent = held;
-      const used = r * (m + n);
-      cost.textContent = `${used} of ${m * n} (${percent(used / (m * n))})${r > d.even ? ": more than W" : ""}`;
-      if (macs) macs.textContent = `${used} of ${m * n}`;
-      if (score) score.textContent = r in d.curve ? d.curve[r].toFixed(4) : "not measured";
-      sheet.replaceChildren();
-      const all = [[d.name, W], [`Approximation, rank ${r}`, A], ["Difference", D]];
-      if (small) {
-        const columns = Array.from({ length: n }, (_, j) => j + 1);
-        all.forEach(([name, M]) => grid(name, columns, Array.from({ length: m },
-          (_, i) => [i + 1, Array.from(M.slice(i * n, i * n + n))])));
-      } else {
-        grid(`At rank ${r}`, ["least", "largest", "Frobenius norm"], all.map(([name, M]) => [name,
-          [M.reduce((a, x) => Math.min(a, x)), M.reduce((a, x) => Math.max(a, x)), norm(M)]]));
-      }
-      root.lowrank = { rank: r, W, approximation: A, residual: D };
+      output.textContent = now[0].toUpperCase() + now.slice(1) + more;
+      root.lowrank = state;
     };
-    slider.addEventListener("input", update);
-    update();
+    slider.addEventListener("input", move);
+    move();
   }
 
-  return () => {
+  const tools = { add, short, percent, count, rows, grid, scroll, chart };
+  return (kind, build) => {
+    if (kind) builders[kind] = builders[kind] || build(tools);
     if (!document.getElementById("lowrank-explorer-style")) {
       add(document.head, "style", { id: "lowrank-explorer-style" }, CSS);
     }
     // a property, not an attribute: a copy of the markup is drawn anew
-    for (const root of document.querySelectorAll(".lowrank-explorer")) if (!root.lowrank) build(root);
+    for (const root of document.querySelectorAll(".lowrank-explorer")) {
+      if (!root.lowrank && root.dataset.kind in builders) draw(root);
+    }
   };
 })();
-window.lowrankExplorer();

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
 import math
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowrank_utils import _checks
+from lowrank_utils.explorer_page import page
 from lowrank_utils.ranks import break_even_rank
+from lowrank_utils.search import RankSearch
 from lowrank_utils.svd import singular_values, thin_svd
 
 UNIT = 32767  # an entry of U or V, from -1 to 1, is embedded as a 16-bit integer over this
 IMAGE_TRIPLETS = 64
-
-
-class HasCurve(Protocol):
-    """What ``find_rank`` returns."""
-
-    @property
-    def curve(self) -> dict[int, float]:
-        """Score at each rank."""
 
 
 class RankExplorer:
@@ -47,7 +37,7 @@ class RankExplorer:
 
     Args:
         W: Matrix (m, n).
-        curve: Score at some ranks, {rank: score}, or what ``find_rank`` returned; or None.
+        curve: Score at some ranks, {rank: score}; or what ``find_rank`` returned, whose rank is then marked.
         name: What the page calls the matrix.
         kind: ``"matrix"`` draws 0 white, orange below, purple above; ``"image"`` draws W in grey.
         max_rank: Where the slider ends; by default at min(m, n), for an image at 64 at most.
@@ -67,7 +57,7 @@ class RankExplorer:
         self,
         W: Tensor,
         *,
-        curve: Mapping[int, float] | HasCurve | None = None,
+        curve: Mapping[int, float] | RankSearch | None = None,
         name: str = "W",
         kind: str = "matrix",
         max_rank: int | None = None,
@@ -88,6 +78,9 @@ class RankExplorer:
             max_rank = min(full, IMAGE_TRIPLETS) if kind == "image" else full
         self.name, self.max_rank = name, _checks.rank(max_rank, self.m, self.n, "max_rank")
         self.curve = _scores(curve, self.m, self.n)
+        searched = curve if isinstance(curve, RankSearch) else None
+        self.found = searched.rank if searched else None
+        self.allowed = round(searched.baseline - searched.max_drop, 4) if searched else None
         self._W = W.double().cpu().clone()
 
     def __repr__(self) -> str:
@@ -113,7 +106,18 @@ class RankExplorer:
         lost = (energy.flip(0).cumsum(0).flip(0) / (energy.sum() or 1.0)).tolist()[1 : k + 1]
         lost += [0.0] * (k - len(lost))  # at full rank
         even = break_even_rank(self.m, self.n)
+        shape = f"{self.m} \N{MULTIPLICATION SIGN} {self.n}"
         return {
+            "slider": {
+                "title": f"Rank explorer of {self.name}",
+                "label": f"Rank r of {self.name} ({shape}), from 1 to {k}",
+                "low": 1,
+                "high": k,
+                "start": self.found or max(1, min(even, k) // 2),
+                "marks": {
+                    r: mark for r, mark in ((self.found, "found"), (even, "break-even")) if r and r <= k
+                },
+            },
             "name": self.name,
             "kind": self.kind,
             "m": self.m,
@@ -124,34 +128,25 @@ class RankExplorer:
             "W": _base64(levels.numpy(), "u1" if self.kind == "image" else "<i2"),
             "U": _base64(left * signs, "<i2"),
             "V": _base64(right * signs, "<i2"),
-            "S": [float(f"{x:.5g}") for x in s * kept],
+            "S": [float(f"{x:.5g}") for x in s * kept],  # all, to draw the spectrum
             "error": [round(math.sqrt(x), 3) for x in lost],
             "energy": [round(1 - x, 3) for x in lost],
             "curve": self.curve,
+            "found": self.found,
+            "allowed": self.allowed,
             "even": even,
-            "start": max(1, min(even, k) // 2),
         }
 
     def _repr_html_(self) -> str:
         data = self._data()
         ranks = [2**i for i in range(self.max_rank.bit_length())]
         told = ", ".join(f"{100 * data['error'][r - 1]:.1f} % at rank {r}" for r in ranks)
-        embedded = html.escape(json.dumps(data, separators=(",", ":")))
-        return (
-            f'<div class="lowrank-explorer mathjax_ignore" data-explorer="{embedded}">\n'
-            f"<p>{html.escape(self.name)} is {self.m} x {self.n}. Relative error: {told}.</p>\n"
-            f"</div>\n<script>\n{_script()}</script>"
-        )
-
-
-@cache
-def _script() -> str:
-    return files("lowrank_utils").joinpath("explorer.js").read_text(encoding="utf-8")
+        return page("rank", data, f"{self.name} is {self.m} x {self.n}. Relative error: {told}.")
 
 
 def _scores(curve: object, m: int, n: int) -> dict[int, float]:
     """{rank: score} by rising rank, to 4 decimals."""
-    scores = {} if curve is None else getattr(curve, "curve", curve)
+    scores = curve.curve if isinstance(curve, RankSearch) else {} if curve is None else curve
     if not isinstance(scores, Mapping):
         _checks.type_error("curve", curve, "a mapping {rank: score} or a RankSearch")
     found = {}

@@ -1,9 +1,8 @@
-"""The smallest network that keeps a metric, and the report that says what became of each layer."""
+"""The smallest network that keeps a metric."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
@@ -11,66 +10,13 @@ from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.allocate import layer_options, ranks_within
-from lowrank_utils.calibrate import Moments, calibrate
+from lowrank_utils.calibrate import calibrate
 from lowrank_utils.cascade import cascade
 from lowrank_utils.compress import compress
 from lowrank_utils.cost import count_params
-from lowrank_utils.data_aware import weighted_factors
-from lowrank_utils.knapsack import Options
+from lowrank_utils.report import Report, layer_reporter
 from lowrank_utils.search import score, within
 from lowrank_utils.training import Metric
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """One linear layer (m, n): its rank, or None if dense; weights; MACs a sample; error.
-
-    The error is that of L^T W C^1/2, relative, before any refit: what the allocation reckoned with.
-    """
-
-    layer: str
-    shape: tuple[int, int]
-    rank: int | None
-    params: int
-    macs: int
-    error: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ``compress_within`` did.
-
-    Attributes:
-        layers: One row a linear layer.
-        baseline: Metric of the model as it was given.
-        score: Metric of the model returned.
-        max_drop: The drop allowed.
-        params: Parameters before and after.
-        frontier: ``{parameters: (score, ranks)}`` of every network that was tried, by rising size.
-        feasible: Whether a smaller network kept the metric; if not, the model returned is a copy.
-    """
-
-    layers: tuple[LayerReport, ...]
-    baseline: float
-    score: float
-    max_drop: float
-    params: tuple[int, int]
-    frontier: dict[int, tuple[float, dict[str, int]]]
-    feasible: bool
-
-    def __str__(self) -> str:
-        width = max(5, *(len(row.layer) for row in self.layers))
-        head = f"{'layer':<{width}} {'shape':>12} {'rank':>6} {'params':>10} {'MACs':>12} {'error':>7}"
-        lines = [head] + [
-            f"{row.layer:<{width}} {'{} x {}'.format(*row.shape):>12} {row.rank or 'dense':>6} "
-            f"{row.params:>10,} {row.macs:>12,} {row.error:>7.1%}"
-            for row in self.layers
-        ]
-        before, after = self.params
-        what = f"{before:,} -> {after:,} parameters ({after / before:.1%})"
-        if not self.feasible:
-            what = f"nothing smaller keeps the metric within {self.max_drop:g}; the model is unchanged"
-        return "\n".join([*lines, f"{what}; score {self.baseline:.4f} -> {self.score:.4f}"])
 
 
 def compress_within(
@@ -160,20 +106,9 @@ def compress_within(
                 attempt(float(budget))
                 bar.update()
     small = fitting[min(fitting)][1] if fitting else copy.deepcopy(model)
-    ranks = frontier[min(fitting)][1] if fitting else {}
-    rows = tuple(_row(name, model, ranks.get(name), moments[name], options[name]) for name in options)
-    value = frontier[min(fitting)][0] if fitting else baseline
+    rows = layer_reporter(model, moments, options)
+    value, ranks = frontier[min(fitting)] if fitting else (baseline, {})
+    frontier = dict(sorted(frontier.items()))
+    tried = {params: rows(ranks) for params, (_, ranks) in frontier.items()}
     sizes = before, count_params(small)
-    return small, Report(
-        rows, baseline, value, max_drop, sizes, dict(sorted(frontier.items())), bool(fitting)
-    )
-
-
-def _row(name: str, model: nn.Module, rank: int | None, seen: Moments, options: Options) -> LayerReport:
-    W = _checks.linear_layer(model, name).weight
-    costs, _ = options
-    cost = int(costs[-1] if rank is None else costs[rank - 1])
-    energy = weighted_factors(W, seen).S.square()
-    tail = float(energy[rank:].sum() / energy.sum()) if rank is not None and energy.any() else 0.0
-    macs = round(cost * seen.rows / seen.samples)
-    return LayerReport(name, (W.shape[0], W.shape[1]), rank, cost, macs, tail**0.5)
+    return small, Report(rows(ranks), baseline, value, max_drop, sizes, frontier, tried, bool(fitting))

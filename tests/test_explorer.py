@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 
 from lowrank_utils import (
     RankExplorer,
+    RankSearch,
     low_rank_approximation,
     rank_for_energy,
     relative_error,
@@ -75,9 +76,27 @@ def test_errors_and_energies_are_those_of_the_package(shape):
 
 def test_scores_shapes_and_ranks_are_embedded():
     page = unpack(RankExplorer(matrix(10, 4), curve={2: 0.96666, 1: 1}, name="fc1"))
-    assert (page.m, page.n, page.k, page.even, page.start, page.name) == (10, 4, 4, 2, 1, "fc1")
-    assert page.curve == {"1": 1.0, "2": 0.9667}
-    assert unpack(RankExplorer(matrix(10, 4), curve=SimpleNamespace(curve={1: 0.5}))).curve == {"1": 0.5}
+    assert (page.m, page.n, page.k, page.even, page.name) == (10, 4, 4, 2, "fc1")
+    assert (page.slider["low"], page.slider["start"], page.slider["high"]) == (1, 1, 4)
+    assert page.curve == {"1": 1.0, "2": 0.9667} and page.found is page.allowed is None
+
+
+def test_a_search_marks_its_rank():
+    search = RankSearch("fc1", 3, 3, 0.95, {1: 0.4, 2: 0.9, 3: 0.96}, 0.01, 3)
+    page = unpack(RankExplorer(matrix(10, 4), curve=search))
+    assert page.curve == {"1": 0.4, "2": 0.9, "3": 0.96}
+    assert (page.found, page.allowed, page.slider["start"]) == (3, 0.94, 3)
+    assert page.slider["marks"] == {"3": "found", "2": "break-even"}
+    nothing = RankSearch("fc1", None, None, 0.95, {1: 0.4}, 0.01, 1)
+    page = unpack(RankExplorer(matrix(10, 4), curve=nothing))
+    assert (page.found, page.allowed, page.slider["start"]) == (None, 0.94, 1)
+
+
+def test_the_whole_spectrum_of_an_image_is_embedded():
+    image = matrix(90, 120)
+    page = unpack(RankExplorer(image, kind="image"))
+    assert page.k == 64 and len(page.S) == 90
+    assert np.allclose(page.S, singular_values(image), rtol=0, atol=0.01 * page.S[0])
     assert unpack(RankExplorer(matrix(10, 4), max_rank=3)).U.shape == (10, 3)
 
 

@@ -21,13 +21,13 @@ PACKAGE = Path(lowrank_utils.__file__).parent
 LONGEST = 180
 FLOORS = {
     0: ("_checks",),  # the ground that every floor stands on
-    1: ("calibrate", "knapsack", "macs"),
+    1: ("calibrate", "explorer_page", "knapsack", "macs"),
     2: ("cost", "counters", "knapsack", "svd", "training"),
     3: ("conv", "data_aware", "layers", "nested", "pivoted", "ranks", "spectral_rules"),
-    4: ("allocate", "cascade", "explorer", "search"),
-    5: ("compress", "optimize_rank"),
+    4: ("allocate", "cascade", "search"),
+    5: ("compress", "explorer", "optimize_rank", "report"),
     6: ("within",),
-    7: ("exercises",),
+    7: ("budget_explorer", "exercises"),
 }
 LEAVES = ("data", "models", "plotting", "repro")  # nobody but __init__ and the exercises imports them
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -128,7 +128,7 @@ def test_strip_shows_every_value_and_the_mean():
 
 def test_the_frontier_rises_and_marks_what_was_returned():
     tried = {10: (0.5, {"0": 1}), 20: (0.4, {"0": 2}), 40: (0.9, {"0": 3})}
-    report = Report((), 0.95, 0.9, 0.1, (100, 40), tried, True)
+    report = Report((), 0.95, 0.9, 0.1, (100, 40), tried, {}, True)
     ax = plotting.frontier(report)
     points, returned = (c.get_offsets().tolist() for c in ax.collections)
     assert points == [[10, 0.5], [20, 0.4], [40, 0.9]] and returned == [[40, 0.9]]

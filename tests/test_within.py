@@ -82,7 +82,12 @@ def check(report: Report, small, net, X, y, metric=plain_accuracy):
     ]
     fits = [size for size in fits if size < report.params[0]]
     assert report.feasible == bool(fits)
+    assert list(report.tried) == sizes
+    for size, rows in report.tried.items():
+        assert {r.layer: r.rank for r in rows if r.rank is not None} == report.frontier[size][1]
+        assert count_params(net) - size == sum(r.shape[0] * r.shape[1] - r.params for r in rows)
     if fits:  # the smallest that fits is the one returned
+        assert report.tried[min(fits)] == report.layers
         assert report.params[1] == min(fits) and report.frontier[min(fits)][0] == report.score
         assert report.frontier[min(fits)][1] == {r.layer: r.rank for r in report.layers if r.rank is not None}
 

@@ -81,7 +81,7 @@ def test_keys_move_it_and_everything_follows(show):
         assert slider.get_attribute("aria-valuetext") == text
         assert output.inner_text().startswith("R" + text[1:])
         assert text in page.locator("canvas").nth(1).get_attribute("aria-label")
-        assert f"the first {rank} of 4 are kept" in page.locator("svg").get_attribute("aria-label")
+        assert f"the first {rank} of 4 are kept" in page.locator("svg").first.get_attribute("aria-label")
         cells = page.locator(".lowrank-explorer > table td").all_inner_texts()
         assert cells[2].startswith(f"{14 * rank} of 40") and ("more than W" in cells[2]) == (rank > 2)
         assert cells[3:] == [f"{14 * rank} of 40", {1: "0.5000", 2: "0.9750"}.get(rank, "not measured"), "2"]
