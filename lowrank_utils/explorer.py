@@ -105,7 +105,7 @@ class RankExplorer:
         energy = (spectrum / (spectrum[0] or 1.0)).square()
         lost = (energy.flip(0).cumsum(0).flip(0) / (energy.sum() or 1.0)).tolist()[1 : k + 1]
         lost += [0.0] * (k - len(lost))  # at full rank
-        even = break_even_rank(self.m, self.n)
+        even, found = break_even_rank(self.m, self.n), self.found
         shape = f"{self.m} \N{MULTIPLICATION SIGN} {self.n}"
         return {
             "slider": {
@@ -113,10 +113,8 @@ class RankExplorer:
                 "label": f"Rank r of {self.name} ({shape}), from 1 to {k}",
                 "low": 1,
                 "high": k,
-                "start": self.found or max(1, min(even, k) // 2),
-                "marks": {
-                    r: mark for r, mark in ((self.found, "found"), (even, "break-even")) if r and r <= k
-                },
+                "start": found or max(1, min(even, k) // 2),
+                "marks": {r: mark for r, mark in ((even, "break-even"), (found, "found")) if r and r <= k},
             },
             "name": self.name,
             "kind": self.kind,
@@ -132,7 +130,7 @@ class RankExplorer:
             "error": [round(math.sqrt(x), 3) for x in lost],
             "energy": [round(1 - x, 3) for x in lost],
             "curve": self.curve,
-            "found": self.found,
+            "found": found,
             "allowed": self.allowed,
             "even": even,
         }

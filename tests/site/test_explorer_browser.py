@@ -1,11 +1,19 @@
-"""The rank explorer in a real browser, from a file: keys, figures, dark mode, two on a page, axe-core."""
+"""The explorers in a real browser, from a file: keys, figures, dark mode, two on a page, axe-core."""
 
 from importlib.resources import files
 
 import pytest
 import torch
 
-from lowrank_utils import RankExplorer, low_rank_approximation, relative_error
+from lowrank_utils import (
+    BudgetExplorer,
+    LayerReport,
+    RankExplorer,
+    RankSearch,
+    Report,
+    low_rank_approximation,
+    relative_error,
+)
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PAGE = (
@@ -15,6 +23,38 @@ PAGE = (
 )
 W = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
 LARGE = torch.randn(40, 64, generator=torch.Generator().manual_seed(1)).cumsum(0)
+SEARCH = RankSearch("fc1", 2, 3, 0.98, {1: 0.5, 2: 0.975, 3: 0.97, 4: 0.98}, 0.01, 4)
+TRIED = {  # parameters: score, and rank of the layers "a" (6 x 4) and "head" (3 x 6), None being dense
+    31: (0.5, (1, 1)),
+    40: (0.7, (1, 2)),
+    41: (0.6, (2, 1)),
+    46: (0.875, (2, None)),
+}
+
+
+def rows(ranks):
+    shapes = {"a": (6, 4), "head": (3, 6)}
+    return tuple(
+        LayerReport(
+            name, (m, n), r, r * (m + n) if r else m * n, r * (m + n) if r else m * n, 0.1 if r else 0.0
+        )
+        for (name, (m, n)), r in zip(shapes.items(), ranks, strict=True)
+    )
+
+
+def budgets(feasible=True):
+    """A report of four networks, of which the last but one was too bad, on 54 parameters."""
+    tried = {size: rows(ranks) for size, (_, ranks) in TRIED.items()}
+    named = {
+        size: (score, {row.layer: row.rank for row in rows(ranks) if row.rank})
+        for size, (score, ranks) in TRIED.items()
+    }
+    size = 46 if feasible else 54
+    layers = tried[46] if feasible else rows((None, None))
+    report = Report(layers, 0.9, 0.875 if feasible else 0.9, 0.05, (54, size), named, tried, feasible)
+    return BudgetExplorer(report, name="the net", score="accuracy")
+
+
 NOW = "i => document.querySelectorAll('.lowrank-explorer')[i].lowrank"
 CONTRAST = """() => {
   const light = (css) => {
@@ -109,6 +149,99 @@ def test_the_approximation_and_a_residual_of_exactly_zero(show, matrix):
     assert "relative error 0 %" in slider.get_attribute("aria-valuetext")
 
 
+def test_a_search_is_drawn_and_its_rank_marked(show):
+    page = show(RankExplorer(W, curve=SEARCH))
+    slider, chart = page.locator("input"), page.locator("svg").nth(1)
+    assert (
+        slider.input_value() == "2"
+        and "the smallest rank allowed" in page.locator("table").first.inner_text()
+    )
+    assert page.evaluate("() => [...document.querySelectorAll('option')].map((o) => o.label)") == [
+        "found"
+    ]
+    discs = []
+    for key, told in (
+        ("Home", "rank 1: 0.5000"),
+        ("ArrowRight", "rank 2: 0.9750"),
+        ("End", "rank 4: 0.9800"),
+    ):
+        slider.press(key)
+        assert told in chart.get_attribute("aria-label")
+        assert "smallest rank allowed: 2" in chart.get_attribute("aria-label")
+        discs.append([float(chart.locator("circle").last.get_attribute(c)) for c in ("cx", "cy")])
+    dots = [[float(dot.get_attribute(c)) for c in ("cx", "cy")] for dot in chart.locator("circle").all()]
+    assert discs == [dots[0], dots[1], dots[3]]
+    assert sorted(dots[:4]) == dots[:4]  # ranks rise to the right
+    assert dots[0][1] > dots[2][1] > dots[1][1] > dots[3][1]  # a better score stands higher
+    assert chart.locator("text", has_text="lowest score allowed").count() == 1
+
+
+def test_an_image_keeps_its_whole_spectrum_on_a_log_scale(show):
+    W = torch.diag(torch.tensor([255.0, 127, 63, 31, 15, 7, 3, 1]))  # each about half of the one before
+    page = show(RankExplorer(W, kind="image"))
+    heights = [float(bar.get_attribute("height")) for bar in page.locator("svg rect").all()]
+    steps = [a - b for a, b in zip(heights, heights[1:], strict=False)]
+    assert len(heights) == 8 and 0 < max(steps) < 1.7 * min(steps)
+    assert "log scale" in page.locator(".lowrank-explorer").inner_text()
+    assert "down to " in page.locator("svg").get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("feasible", [True, False])
+def test_the_budget_moves_and_everything_follows(show, feasible):
+    page = show(budgets(feasible))
+    slider, output = page.get_by_label("Budget of the net"), page.locator("output")
+    assert (
+        slider.input_value() == ("4" if feasible else "5") and output.get_attribute("aria-live") == "polite"
+    )
+    told = []
+    for key, size, score, texts in (
+        ("Home", 31, 0.5, ("1", "1")),
+        ("ArrowRight", 40, 0.7, ("1", "2")),
+        ("ArrowUp", 41, 0.6, ("2", "1")),
+        ("End", 54, 0.9, ("dense", "dense")),
+        ("ArrowLeft", 46, 0.875, ("2", "dense")),
+    ):
+        slider.press(key)
+        role = "the dense model" if size == 54 else "returned" if feasible and size == 46 else "tried"
+        text = f"{size} parameters ({size / 54:.1%}), {role}: accuracy {score:.4f}".replace("%", " %")
+        assert slider.get_attribute("aria-valuetext") == text
+        assert output.inner_text().startswith(text) and text in page.locator("svg").get_attribute(
+            "aria-label"
+        )
+        cells = [row.locator("td").all_inner_texts() for row in page.locator(".tight tbody tr").all()]
+        assert tuple(row[0] for row in cells) == texts
+        for row, (r, (m, n)) in zip(cells, zip(texts, ((6, 4), (3, 6)), strict=True), strict=True):
+            share = 1 if r == "dense" else int(r) * (m + n) / (m * n)
+            assert row[1:] == [f"{100 * share:.1f} %", "0 %" if r == "dense" else "10.0 %"]
+        widths = page.locator(".share > span").evaluate_all(
+            "all => all.map((e) => parseFloat(e.style.width))"
+        )
+        assert widths == pytest.approx([float(row[1].split()[0]) for row in cells], abs=0.06)
+        facts = page.locator(".lowrank-explorer > table td").all_inner_texts()
+        assert facts[0].startswith(f"{size} of 54") and facts[2] == f"{score:.4f}, dense 0.9000"
+        assert facts[3].endswith("too much" if score < 0.85 else "allowed")
+        told.append(page.locator("circle").last.get_attribute("cx"))
+    assert len(set(told)) == 5
+    assert page.locator("svg path").count() == (4 if feasible else 3)  # a diamond, if one was returned
+
+
+def test_every_network_stands_behind_details(show):
+    page = show(budgets())
+    page.locator("summary").press("Enter")
+    lines = [row.inner_text().split() for row in page.locator("details tbody tr").all()]
+    assert lines[0] == ["31", "1", "1", "0.5000"] and lines[3] == ["46", "2", "dense", "0.8750"]
+    assert lines[4] == ["54", "dense", "dense", "0.9000"]
+
+
+def test_both_kinds_on_one_page(show):
+    page = show(RankExplorer(W), budgets(), RankExplorer(LARGE))
+    assert page.locator("input").count() == 3
+    for i in range(3):
+        page.locator("input").nth(i).press("End")
+    assert not residual(page, 0).any() and not residual(page, 2).any()
+    assert page.evaluate(f"() => ({NOW})(1).network.params") == 54
+
+
 def test_the_numbers_stand_behind_details(show):
     page = show(RankExplorer(W, name="small"), RankExplorer(LARGE, name="large"))
     tables = page.locator("details table")
@@ -168,7 +301,7 @@ def test_inserted_again_as_jupyterlab_does(show):
     [("light", None, False), ("dark", None, True), ("light", "dark", True), ("dark", "light", False)],
 )
 def test_readable_in_light_and_dark(show, scheme, theme, dark):
-    page = show(RankExplorer(W, curve={1: 0.5}), RankExplorer(LARGE), color_scheme=scheme)
+    page = show(RankExplorer(W, curve=SEARCH), RankExplorer(LARGE), budgets(), color_scheme=scheme)
     if theme:
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
     for summary in page.locator("summary").all():
@@ -177,6 +310,14 @@ def test_readable_in_light_and_dark(show, scheme, theme, dark):
         "() => getComputedStyle(document.querySelector('.lowrank-explorer')).backgroundColor"
     )
     assert paper == ("rgb(27, 30, 36)" if dark else "rgb(255, 255, 255)")
+    assert page.evaluate(CONTRAST) >= 7
+    assert faults(page) == []
+
+
+def test_the_budget_on_a_phone_and_in_the_dark(show):
+    page = show(budgets(), viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.locator("summary").press("Enter")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     assert page.evaluate(CONTRAST) >= 7
     assert faults(page) == []
 
