@@ -10,7 +10,7 @@ window.lowrankExplorer("budget", (tools) => {
 
     // A full bar is the dense layer. The numbers beside it say the same.
     const table = scroll(root, "Layers");
-    table.classList.add("tight");
+    table.classList.add("layers", "tight");
     const layers = grid(table, "Each layer's rank, and the share of its weights kept", ["rank", "share", "error"],
       d.layers.map(({ name, m, n }) => [`${name} (${m} \u00d7 ${n})`, "", "", ""]), "layer").map(([r, share, error]) => {
       const bar = add(add(share, "span", { class: "share", "aria-hidden": "true" }), "span");
@@ -20,8 +20,9 @@ window.lowrankExplorer("budget", (tools) => {
       chosen: d.feasible ? sizes[d.chosen - 1] : null, unit: "parameters, log scale",
       title: d.feasible ? `${d.score}; line: the frontier; diamond: returned` : `${d.score}; line: the frontier` });
 
-    const row = rows(root), params = row("Parameters"), macs = row("MACs a sample");
-    const score = row(d.score), verdict = row(`Drop (allowed: ${percent(d.drop)})`);
+    const row = rows(add(root, "div", { class: "facts tight" }));
+    const params = row("Parameters"), macs = row("MACs a sample");
+    const score = row(d.score), verdict = row(`Drop (allowed: ${d.drop})`);
 
     const details = add(root, "details");
     add(details, "summary", {}, "Every network that was tried");
@@ -45,7 +46,7 @@ window.lowrankExplorer("budget", (tools) => {
       macs.textContent = `${count(net.macs)} of ${count(dense.macs)} (${percent(net.macs / dense.macs)})`;
       score.textContent = `${net.score.toFixed(4)}, dense ${d.baseline.toFixed(4)}`;
       const drop = d.baseline - net.score, fits = drop <= d.drop + 1e-9;
-      verdict.textContent = `${percent(drop).replace("-", "\u2212")}: ${fits ? "allowed" : "too much"}`;
+      verdict.textContent = `${drop.toFixed(4).replace("-", "\u2212")}: ${fits ? "allowed" : "too much"}`;
       mark(net.params, `${d.score} against parameters, ${d.networks.length} networks from ${count(first)} to ` +
         `${count(dense.params)}; now ${now}; lowest score allowed ${allowed.toFixed(4)}`);
       return { now, more: `; ${ranks}`, network: net };

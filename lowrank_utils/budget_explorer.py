@@ -16,7 +16,8 @@ class BudgetExplorer:
     Show it as the last value of a cell. For each network the page draws the rank of each layer as the share
     of its weights that is kept, r(m + n) / mn, and marks the network on the frontier of score against
     parameters. The HTML holds the numbers and a script: it needs neither network nor kernel. Scores are
-    embedded to 4 decimals, errors to a tenth of a percent. A page without scripts shows one sentence.
+    embedded to 4 decimals, errors to a tenth of a percent. A page without scripts, and
+    JupyterLab as long as it does not trust the notebook, shows one sentence.
 
     Args:
         report: What ``compress_within`` returned beside the model.

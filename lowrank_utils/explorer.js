@@ -26,8 +26,7 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
 .lowrank-explorer :is(tr,th,td){background:none!important;color:inherit!important;border:0;
   text-align:right!important;padding:.1rem .5rem;font-weight:inherit}
 .lowrank-explorer :is(th[scope=row],th:first-child){text-align:left!important}
-.lowrank-explorer :is(td,.tight th){white-space:nowrap}
-.lowrank-explorer .tight :is(th,td){padding:.1rem .3rem}
+.lowrank-explorer .tight :is(th,td){white-space:nowrap;padding:.1rem .3rem}
 .lowrank-explorer .share+span{display:inline-block;min-width:4em}
 .lowrank-explorer .bar{display:inline-block;vertical-align:middle;width:8rem;height:.8rem;margin:0 .4rem;
   border:1px solid var(--line)}
@@ -139,6 +138,10 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
     };
     slider.addEventListener("input", move);
     move();
+    // JupyterLab would take the arrow keys for itself; it looks at the element that has the focus first
+    for (const node of root.querySelectorAll("input, summary, [tabindex]")) {
+      node.setAttribute("data-lm-suppress-shortcuts", "true");
+    }
   }
 
   const tools = { add, short, percent, count, rows, grid, scroll, chart };

@@ -26,7 +26,8 @@ class RankExplorer:
     r"""W, W_r = U_r diag(S_r) V_r^T and their difference, with a slider for r, drawn by the page itself.
 
     Show it as the last value of a cell. The HTML holds the numbers and a script: it needs neither network
-    nor kernel. A page without scripts shows the errors as one sentence. Three roundings keep the page small
+    nor kernel. A page without scripts, and JupyterLab as long as it does not trust the notebook, shows the
+    errors as one sentence. Three roundings keep the page small
     and the same on every processor, whose last digits differ:
 
     * W is drawn from 3 significant digits of its largest entry (from 256 levels, if it is an image);

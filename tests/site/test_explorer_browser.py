@@ -156,9 +156,7 @@ def test_a_search_is_drawn_and_its_rank_marked(show):
         slider.input_value() == "2"
         and "the smallest rank allowed" in page.locator("table").first.inner_text()
     )
-    assert page.evaluate("() => [...document.querySelectorAll('option')].map((o) => o.label)") == [
-        "found"
-    ]
+    assert page.evaluate("() => [...document.querySelectorAll('option')].map((o) => o.label)") == ["found"]
     discs = []
     for key, told in (
         ("Home", "rank 1: 0.5000"),
@@ -208,7 +206,7 @@ def test_the_budget_moves_and_everything_follows(show, feasible):
         assert output.inner_text().startswith(text) and text in page.locator("svg").get_attribute(
             "aria-label"
         )
-        cells = [row.locator("td").all_inner_texts() for row in page.locator(".tight tbody tr").all()]
+        cells = [row.locator("td").all_inner_texts() for row in page.locator(".layers tbody tr").all()]
         assert tuple(row[0] for row in cells) == texts
         for row, (r, (m, n)) in zip(cells, zip(texts, ((6, 4), (3, 6)), strict=True), strict=True):
             share = 1 if r == "dense" else int(r) * (m + n) / (m * n)
@@ -217,7 +215,7 @@ def test_the_budget_moves_and_everything_follows(show, feasible):
             "all => all.map((e) => parseFloat(e.style.width))"
         )
         assert widths == pytest.approx([float(row[1].split()[0]) for row in cells], abs=0.06)
-        facts = page.locator(".lowrank-explorer > table td").all_inner_texts()
+        facts = page.locator(".facts td").all_inner_texts()
         assert facts[0].startswith(f"{size} of 54") and facts[2] == f"{score:.4f}, dense 0.9000"
         assert facts[3].endswith("too much" if score < 0.85 else "allowed")
         told.append(page.locator("circle").last.get_attribute("cx"))
@@ -254,6 +252,15 @@ def test_the_numbers_stand_behind_details(show):
     page.locator("input").first.press("End")
     assert set(tables.nth(2).locator("td").all_inner_texts()[1:]) == {"0"}
     assert tables.nth(3).locator("tbody tr").count() == 3
+
+
+@pytest.mark.parametrize("explorer", [RankExplorer(W), budgets()], ids=["rank", "budget"])
+def test_jupyterlab_leaves_the_keys_to_the_slider(show, explorer):
+    page = show(explorer)
+    ours = page.locator(".lowrank-explorer :is(input, summary, [tabindex])").all()
+    assert len(ours) >= 3
+    for node in ours:  # Lumino, its shortcut engine, looks for this at the focused element
+        assert node.get_attribute("data-lm-suppress-shortcuts") == "true"
 
 
 def test_two_do_not_interfere(show):
