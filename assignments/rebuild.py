@@ -1,0 +1,81 @@
+"""A clean copy of the student version with the student's answers in it, whatever became of the file."""
+
+import re
+from pathlib import Path
+
+import nbformat
+
+MAX_BYTES = 20 * 2**20
+MARKER = re.compile(r"^# Answer: ([\w-]+)")
+
+
+class Unreadable(Exception):
+    """There is no notebook to mark; str() is the sentence that the student gets."""
+
+
+def find(path: Path, name: str) -> Path:
+    """The notebook in a student's folder: NAME.ipynb, or the only other one, or the one that is most like it."""
+    if path.is_file():
+        return path
+    found = sorted(p for p in path.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    if not found:
+        raise Unreadable("No notebook (.ipynb) was handed in.")
+    return max(found, key=lambda p: (p.name == f"{name}.ipynb", name in p.name, p.stat().st_mtime, p.name))
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """The notebook in `path`, of any version that nbformat knows."""
+    if path.stat().st_size > MAX_BYTES:
+        raise Unreadable(f"The notebook has more than {MAX_BYTES // 2**20} MB; clear its outputs and hand it in again.")
+    try:
+        notebook = nbformat.reads(path.read_text(encoding="utf-8", errors="replace"), as_version=4)
+        return notebook if all(isinstance(c.source, str) for c in notebook.cells) else nbformat.from_dict(1)
+    except Exception as error:
+        raise Unreadable(f"The file is not a notebook that can be read ({type(error).__name__}).") from None
+
+
+def name_of(cell: nbformat.NotebookNode) -> str | None:
+    """Which cell of the student version this was: by nbgrader's name, its id, or the line at its top."""
+    mark = MARKER.match(cell.source)
+    meta = cell.metadata.get("nbgrader")
+    named = meta.get("grade_id") if isinstance(meta, dict) else None
+    return named or (mark.group(1) if mark else None) or cell.get("id")
+
+
+def rebuild(
+    submitted: nbformat.NotebookNode, release: nbformat.NotebookNode
+) -> tuple[nbformat.NotebookNode, dict[str, str], list[str]]:
+    """The release with the student's answers; the student's own code, by the cell it stood before; remarks.
+
+    Of several copies of an answer the last that differs from the handed-out cell counts. Every other cell of the
+    release is as it was handed out. Code cells that the student added run where they stood.
+    """
+    clean = nbformat.from_dict(release)
+    answers = {c.metadata.nbgrader.grade_id: c for c in clean.cells if c.metadata.get("nbgrader", {}).get("solution")}
+    handed_out = {name_of(cell): cell.source for cell in release.cells}
+    found: dict[str, list[str]] = {name: [] for name in answers}
+    added: dict[str, str] = {}
+    remarks = []
+    waiting = ""
+    for cell in submitted.cells:
+        name = name_of(cell)
+        if name not in handed_out:
+            waiting += cell.source + "\n" if cell.cell_type == "code" else ""
+            continue
+        if waiting:
+            added[name], waiting = added.get(name, "") + waiting, ""
+        if name in answers:
+            found[name].append(cell.source)
+        elif cell.source != handed_out[name] and cell.cell_type == "code":
+            remarks.append(f"The cell '{name}' was changed; it was marked as it was handed out.")
+    for name, sources in found.items():
+        written = [s for s in sources if s != handed_out[name]]
+        if written:
+            answers[name].source = written[-1]
+        if len(set(written)) > 1:
+            remarks.append(f"The answer '{name}' is there {len(written)} times; the last one was marked.")
+        if not sources:
+            remarks.append(f"The answer cell '{name}' was missing.")
+    if waiting:
+        added["the end"] = waiting
+    return clean, added, remarks
