@@ -21,6 +21,10 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
+.venv/.teaching: .venv/.installed assignments/requirements.txt
+	$(BIN)/pip install -q -r assignments/requirements.txt
+	touch $@
+
 $(SITE): .venv/.installed _config.yml _toc.yml $(wildcard book/*.* book/_ext/*.py book/assets/*.*)
 	rm -rf _build && $(BIN)/jupyter-book build -q -n -W --keep-going . || { rm -rf _build; exit 1; }
 
@@ -32,7 +36,7 @@ pdf epub: %: _build/html/low-rank-book.%
 _build/html/low-rank-book.%: $(SITE)
 	$(BIN)/python book/_ext/takeaway.py $*
 
-lint: .venv/.installed
+lint: .venv/.teaching
 	$(BIN)/ruff check . && $(BIN)/mypy
 
 test: lint

@@ -1,4 +1,4 @@
-"""What a hidden test is: a mark, a sentence for whoever misses it, and a function that compares in this process."""
+"""A hidden test: a mark, a sentence for whoever misses it, a function that compares in this process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

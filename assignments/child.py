@@ -1,7 +1,9 @@
-"""The process that runs a student's code. It holds no answers, and has limits on time, memory, files and text.
+"""The process that runs a student's code: no answers in it; limits on time, memory, files and text.
 
-It is started as `python -I -c <this file> READ_FD WRITE_FD SECONDS MEMORY_MB`, reads one JSON request a line
-and writes one JSON reply a line. Requests: {"cell": source} and {"ask": code, "inputs": {name: value}}.
+`python -I -c <this file> SOCKET_FD SECONDS MEMORY_MB` loads torch once and then forks: for each message on
+the socket (a folder, and two file descriptors that come with it) a child starts, and its process id is the reply.
+The child reads one JSON request a line and writes one JSON reply a line. Requests: {"cell": source} and
+{"ask": code, "inputs": {name: value}}; replies: {"error", "value", "gone"}.
 """
 
 import base64
@@ -12,7 +14,10 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +32,14 @@ class OutOfTime(BaseException):
 class Printed(io.StringIO):
     """Standard output that keeps the first `TEXT` characters and drops the rest."""
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         """Keep what still fits; claim to have written all."""
         super().write(text[: max(0, TEXT - self.tell())])
         return len(text)
 
 
-def encode(value):
-    """Plain values, lists, dicts, arrays and tensors as JSON: no pickle, which could run code in the reader."""
+def encode(value: Any) -> Any:
+    """Plain values, lists, dicts, arrays and tensors as JSON. No pickle: it could run code in the reader."""
     if isinstance(value, bool | int | str | None):
         return value
     if isinstance(value, float | np.floating):
@@ -45,13 +50,13 @@ def encode(value):
         return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
         return [encode(v) for v in value]
-    array = value if isinstance(value, np.ndarray) else value.detach().numpy()  # a tensor, or a clear AttributeError
+    array = value if isinstance(value, np.ndarray) else value.detach().numpy()
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return {"ndarray" if array is value else "tensor": base64.b64encode(out.getvalue()).decode()}
 
 
-def decode(value, as_tensor=lambda array: array):
+def decode(value: Any, as_tensor: Callable[[Any], Any] = lambda array: array) -> Any:
     """What `encode` wrote; `as_tensor` makes a tensor of an array that was one."""
     if isinstance(value, list):
         return [decode(v, as_tensor) for v in value]
@@ -66,7 +71,7 @@ def decode(value, as_tensor=lambda array: array):
     return as_tensor(array) if kind == "tensor" else array
 
 
-def say(error):
+def say(error: BaseException) -> str:
     """One short line on an error, in words where the Python name alone would not help."""
     if isinstance(error, OutOfTime):
         return LATE
@@ -74,54 +79,105 @@ def say(error):
     return f"{kind}: {text}"[:300] if text else kind
 
 
-def main(read_fd, write_fd, seconds, memory_mb):
-    """Answer requests until the other side closes."""
-    import lowrank_utils  # noqa: F401  what the notebooks import is loaded before the limits and the clock start
-    import torch
-    from IPython.core.interactiveshell import InteractiveShell
-    from traitlets.config import Config
+class NoShell:
+    """What `%magic` and `!command` lines of a notebook talk to: nothing."""
 
-    torch.set_num_threads(1)
-    config = Config()
-    config.HistoryManager.enabled = False
-    shell = InteractiveShell.instance(config=config, colors="NoColor")
-    with open("/proc/self/statm") as f:  # torch maps gigabytes that it never touches: the limit is on what is added
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Any method, which does nothing."""
+        return lambda *args, **kwargs: None
+
+
+def limits(memory_mb: int) -> None:
+    """Memory beyond what is mapped now, because torch maps gigabytes that it never touches; file sizes."""
+    with open("/proc/self/statm") as f:
         mapped = int(f.read().split()[0]) * resource.getpagesize()
-    limit = mapped + memory_mb * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50 * 2**20, 50 * 2**20))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for what, limit in (
+        (resource.RLIMIT_AS, mapped + memory_mb * 2**20),
+        (resource.RLIMIT_FSIZE, 50 * 2**20),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (limit, limit))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    def late(*_):
+
+def answer(read_fd: int, write_fd: int, seconds: int) -> None:
+    """Answer requests until the other side closes."""
+    import torch
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    replies = os.fdopen(write_fd, "w")
+    space: dict[str, Any] = {"__name__": "__main__", "get_ipython": NoShell, "display": print}
+    times = [0]
+
+    def reply(error: BaseException | None, value: Any = None, gone: bool = False) -> None:
+        print(
+            json.dumps({"error": error and say(error), "value": value, "gone": gone}),
+            file=replies,
+            flush=True,
+        )
+
+    def late(*_: object) -> None:
+        times[0] += 1
+        if times[0] > 3:  # it has caught and ignored three of these
+            reply(OutOfTime(), gone=True)
+            os._exit(1)
         raise OutOfTime
 
-    def no_input(*_):
+    def watch(seconds: float) -> None:
+        times[0] = 0
+        signal.setitimer(signal.ITIMER_PROF, seconds, 1)  # of processor time: the same on a busy machine
+        signal.setitimer(signal.ITIMER_REAL, 3 * seconds, 1)  # for code that sleeps
+
+    def no_input(*_: object) -> str:
         raise EOFError("input() waits for a keyboard, and there is none while your work is marked")
 
     signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     builtins.input = no_input
-    replies = os.fdopen(write_fd, "w")
-    print(json.dumps({"ready": True}), file=replies, flush=True)
     for line in os.fdopen(read_fd):
         request, printed, error, value = json.loads(line), Printed(), None, None
         torch.manual_seed(0)
         np.random.seed(0)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        watch(seconds)
         try:
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 if "cell" in request:
-                    done = shell.run_cell(request["cell"])
-                    error = done.error_before_exec or done.error_in_exec
+                    exec(compile(TransformerManager().transform_cell(request["cell"]), "cell", "exec"), space)
                 else:
-                    space = shell.user_ns | decode(request["inputs"], torch.from_numpy)
-                    value = encode(eval(request["ask"], space))
+                    value = encode(eval(request["ask"], space | decode(request["inputs"], torch.from_numpy)))
         except BaseException as e:  # whatever a student's code raises is an answer, not our end
             error = e
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        reply = {"error": say(error) if error else None, "value": value, "text": printed.getvalue()}
-        print(json.dumps(reply), file=replies, flush=True)
+        watch(0)
+        reply(error, value)
 
 
-if __name__ == "__main__" and len(sys.argv) == 5:
+def main(socket_fd: int, seconds: int, memory_mb: int) -> None:
+    """Load what notebooks import, then fork for every message."""
+    import IPython.core.inputtransformer2  # noqa: F401
+    import torch
+
+    import lowrank_utils  # noqa: F401
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    server = socket.socket(fileno=socket_fd)
+    while True:
+        folder, descriptors, _, _ = socket.recv_fds(server, 4096, 2)
+        if not folder:
+            return
+        if not (pid := os.fork()):
+            server.close()
+            os.setsid()
+            os.chdir(folder)
+            os.environ["HOME"] = folder.decode()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            limits(memory_mb)
+            answer(descriptors[0], descriptors[1], seconds)
+            os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        server.send(str(pid).encode())
+
+
+if __name__ == "__main__" and len(sys.argv) == 4:
     main(*(int(a) for a in sys.argv[1:]))

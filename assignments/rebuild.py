@@ -14,7 +14,7 @@ class Unreadable(Exception):
 
 
 def find(path: Path, name: str) -> Path:
-    """The notebook in a student's folder: NAME.ipynb, or the only other one, or the one that is most like it."""
+    """The notebook in a student's folder: NAME.ipynb, else one with NAME in its name, else the newest."""
     if path.is_file():
         return path
     found = sorted(p for p in path.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
@@ -26,20 +26,28 @@ def find(path: Path, name: str) -> Path:
 def read(path: Path) -> nbformat.NotebookNode:
     """The notebook in `path`, of any version that nbformat knows."""
     if path.stat().st_size > MAX_BYTES:
-        raise Unreadable(f"The notebook has more than {MAX_BYTES // 2**20} MB; clear its outputs and hand it in again.")
+        raise Unreadable(
+            f"The notebook has more than {MAX_BYTES // 2**20} MB; clear its outputs and hand it in again."
+        )
     try:
         notebook = nbformat.reads(path.read_text(encoding="utf-8", errors="replace"), as_version=4)
-        return notebook if all(isinstance(c.source, str) for c in notebook.cells) else nbformat.from_dict(1)
-    except Exception as error:
+        for cell in notebook.cells:
+            cell.source, cell.metadata = (
+                str(cell.source),
+                cell.metadata if isinstance(cell.metadata, dict) else {},
+            )
+        return notebook
+    except Exception as error:  # nbformat raises a dozen kinds
         raise Unreadable(f"The file is not a notebook that can be read ({type(error).__name__}).") from None
 
 
-def name_of(cell: nbformat.NotebookNode) -> str | None:
+def name_of(cell: nbformat.NotebookNode) -> str:
     """Which cell of the student version this was: by nbgrader's name, its id, or the line at its top."""
     mark = MARKER.match(cell.source)
     meta = cell.metadata.get("nbgrader")
     named = meta.get("grade_id") if isinstance(meta, dict) else None
-    return named or (mark.group(1) if mark else None) or cell.get("id")
+    name = named or (mark.group(1) if mark else None) or cell.get("id")
+    return name if isinstance(name, str) else ""
 
 
 def rebuild(
@@ -47,11 +55,14 @@ def rebuild(
 ) -> tuple[nbformat.NotebookNode, dict[str, str], list[str]]:
     """The release with the student's answers; the student's own code, by the cell it stood before; remarks.
 
-    Of several copies of an answer the last that differs from the handed-out cell counts. Every other cell of the
-    release is as it was handed out. Code cells that the student added run where they stood.
+    Of several copies of an answer the last that differs from the handed-out cell counts. An answer cell
+    that is missing is empty: perhaps the answer is in one of the student's own cells, which run where
+    they stood. Every other cell of the release is as it was handed out.
     """
     clean = nbformat.from_dict(release)
-    answers = {c.metadata.nbgrader.grade_id: c for c in clean.cells if c.metadata.get("nbgrader", {}).get("solution")}
+    answers = {
+        c.metadata.nbgrader.grade_id: c for c in clean.cells if c.metadata.get("nbgrader", {}).get("solution")
+    }
     handed_out = {name_of(cell): cell.source for cell in release.cells}
     found: dict[str, list[str]] = {name: [] for name in answers}
     added: dict[str, str] = {}
@@ -75,6 +86,7 @@ def rebuild(
         if len(set(written)) > 1:
             remarks.append(f"The answer '{name}' is there {len(written)} times; the last one was marked.")
         if not sources:
+            answers[name].source = ""
             remarks.append(f"The answer cell '{name}' was missing.")
     if waiting:
         added["the end"] = waiting

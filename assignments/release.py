@@ -1,4 +1,4 @@
-"""From one source to what is handed out: the student's notebook and the Gradescope zip, the same bytes each time."""
+"""From one source, the same bytes each time: the student's notebook and the Gradescope zip."""
 
 import os
 import sys
@@ -17,6 +17,11 @@ ROOT = HERE.parent
 NAMES = sorted(p.parent.name for p in HERE.glob("*/hidden.py"))
 ANSWER = "# Answer: {} (keep this line)"  # finds a cell again when its metadata is lost
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
+
+
+# What of the book's pinned environment the student's code and the marker need.
+NEEDED = {"ipykernel", "matplotlib", "mlxtend", "nbformat", "numpy", "scikit-learn", "scipy", "setuptools"}
+NEEDED |= {"threadpoolctl", "torch", "tqdm", "wheel"}
 
 
 def course(folder: Path, **settings: Any) -> NbGraderAPI:
@@ -67,7 +72,9 @@ def build(name: str, seed: int, out: Path, work: Path) -> tuple[Path, Path]:
         text = (HERE / "gradescope" / script).read_text()
         contents[script] = text.replace("{name}", name).replace("{seed}", str(seed)).encode()
     contents[f"student/{name}.ipynb"] = student.read_bytes()
-    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.split("==")[0] in NEEDED]
+    pins = [
+        line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.split("==")[0] in NEEDED
+    ]
     contents["requirements.txt"] = "\n".join([*pins, ""]).encode()
     with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in sorted(contents.items()):
@@ -76,7 +83,3 @@ def build(name: str, seed: int, out: Path, work: Path) -> tuple[Path, Path]:
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
     return student, bundle
-
-
-NEEDED = {"numpy", "scikit-learn", "scipy", "threadpoolctl", "torch", "tqdm", "matplotlib", "mlxtend", "ipykernel",
-          "setuptools", "wheel", "nbformat"}  # fmt: skip

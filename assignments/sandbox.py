@@ -1,140 +1,191 @@
 """One student's code in a process of its own: run its cells, then ask it for values."""
 
+import contextlib
+import functools
 import json
 import os
 import pwd
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, NoReturn
 
 from assignments import child
 
 GRACE = 10  # seconds that code which ignores its time limit gets before it is killed
 START = 120  # seconds to import torch on a busy machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
+PATIENCE = 3  # answers of one submission that may run out of time before the rest is not tried any more
 
 
 class Died(Exception):
     """The student's process ended, or had to be ended; str() says which."""
 
 
+class CannotRun(BaseException):
+    """No process can be started at all: not the student's fault, and nothing to swallow on the way up."""
+
+
 def nobody() -> dict[str, object]:
     """Popen's arguments that give up root's rights, where we have them and Python can be read without."""
-    folders = [Path(sys.executable).resolve(), *Path(sys.executable).resolve().parents, *Path(__file__).parents]
-    if os.geteuid() != 0 or any(not p.stat().st_mode & 0o005 for p in folders):
+    python = Path(sys.executable).absolute()
+    folders = [
+        *python.parents,
+        *python.resolve().parents,
+        Path(child.__file__).parent.parent / "lowrank_utils",
+    ]
+    if os.geteuid() != 0 or any(p.exists() and not p.stat().st_mode & 0o005 for p in folders):
         return {}
     entry = pwd.getpwnam("nobody")
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
+class Server:
+    """The process that has torch loaded and forks one child for each start; started again when it is gone."""
+
+    def __init__(self, seconds: int, memory_mb: int):
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(START)
+        source = Path(child.__file__).read_text()
+        arguments = [str(x) for x in (theirs.fileno(), seconds, memory_mb)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-c", source, *arguments],
+            pass_fds=[theirs.fileno()], cwd="/", start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT | {"PATH": os.environ["PATH"]}, **nobody(),
+        )  # type: ignore[call-overload]  # fmt: skip
+        theirs.close()
+
+    def fork(self, folder: Path, descriptors: list[int]) -> int:
+        """Process id of a new child with these two descriptors."""
+        socket.send_fds(self.socket, [str(folder).encode()], descriptors)
+        return int(self.socket.recv(32))
+
+
+@functools.cache
+def servers() -> dict[tuple[int, int], Server]:
+    """The servers of this process, by their limits."""
+    return {}
+
+
 class Student:
-    """Runs `cells` (name -> source) in order; a cell that ends the process is left out when it starts again."""
+    """Runs `cells` (name -> source) in order; one that ends the process is left out when it starts again."""
 
     def __init__(self, cells: dict[str, str], folder: Path, *, seconds: int, memory_mb: int = 2048):
-        self.cells, self.folder, self.seconds, self.memory_mb = cells, folder, seconds, memory_mb
-        self.errors: dict[str, str | None] = {}
-        self.text: dict[str, str] = {}
-        self.fatal: dict[str, str] = {}
-        self.complaint: str | None = None
-        self.hopeless = False  # set when an answer hangs or kills: whoever marks resets it for the next question
-        self.process: subprocess.Popen[bytes] | None = None
+        self.cells, self.folder, self.limits = cells, folder, (seconds, memory_mb)
+        self.errors: dict[str, str | None] = {}  # what each cell raised
+        self.complaint: str | None = None  # what the last question asked of the student's code raised
+        self.hopeless = False  # an answer hung or died: whoever marks resets it for the next question
+        self._fatal: set[str] = set()
+        self._late = 0
+        self._child: int | None = None
 
     def __enter__(self) -> "Student":
-        self.start()
+        self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._stop()
 
-    def start(self) -> None:
-        """Start the process and run every cell that does not end it."""
-        for _ in range(len(self.cells) + 1):
-            try:
-                self._open()
-                for name, source in self.cells.items():
-                    if name not in self.fatal:
-                        reply = self._request({"cell": source}, name)
-                        self.errors[name], self.text[name] = reply["error"], reply["text"]
-                return
-            except Died as death:
-                self.errors[self.now] = self.fatal[self.now] = str(death)
-
-    def ask(self, code: str, **inputs: object) -> object:
-        """The value of the expression `code` among the student's names; None, with a complaint, if there is none."""
-        if self.hopeless:
+    def ask(self, code: str, **inputs: object) -> Any:
+        """The value of `code` among the student's names; None, with a complaint, if there is none."""
+        if self.hopeless or self._late > PATIENCE:
             return None
         try:
-            reply = self._request({"ask": code, "inputs": child.encode(inputs)}, code)
+            reply = self._request({"ask": code, "inputs": child.encode(inputs)})
         except Died as death:
             self.complaint, self.hopeless = str(death), True
-            self.start()
+            self._start()
             return None
         self.complaint = reply["error"] or self.complaint
         self.hopeless = reply["error"] == child.LATE
         return child.decode(reply["value"])
 
+    def _start(self) -> None:
+        """Start the process and run every cell that does not end it."""
+        self._open()
+        for name, source in self.cells.items():
+            if name in self._fatal:
+                continue
+            if self._late > PATIENCE:
+                self.errors[name] = "not run, because so much before it ran out of time"
+                continue
+            try:
+                self.errors[name] = self._request({"cell": source})["error"]
+            except Died as death:
+                self.errors[name] = str(death)
+                self._fatal.add(name)
+                return self._start()
+
     def _open(self) -> None:
-        self.stop()
-        self.now = "start"
-        theirs, self.requests = os.pipe()
-        self.replies, ours = os.pipe()
-        source = Path(child.__file__).read_text()
-        arguments = [str(x) for x in (theirs, ours, self.seconds, self.memory_mb)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", source, *arguments],
-            pass_fds=(theirs, ours), cwd=self.folder, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT | {"HOME": str(self.folder), "PATH": os.environ["PATH"]}, **nobody(),
-        )  # fmt: skip
+        self._stop()
+        theirs, self._requests = os.pipe()
+        self._replies, ours = os.pipe()
+        os.set_blocking(self._requests, False)
+        self._buffer = b""
+        for _ in range(2):  # a student's code may have killed the server that it was forked from
+            server = servers().get(self.limits) or Server(*self.limits)
+            try:
+                self._child = server.fork(self.folder, [theirs, ours])
+                servers()[self.limits] = server
+                break
+            except (OSError, ValueError):
+                server.process.kill()
+                servers().pop(self.limits, None)
         os.close(theirs)
         os.close(ours)
-        self.buffer = b""
-        self._reply(START)
+        if self._child is None:
+            raise CannotRun("Python with torch and lowrank_utils does not start")
 
-    def _request(self, request: dict[str, object], name: str) -> dict:
-        self.now = name
-        if self.process is None:
-            raise Died("the process could not be started")
-        try:
-            data = memoryview(json.dumps(request).encode() + b"\n")
-            while data:
-                data = data[os.write(self.requests, data) :]
-        except OSError:
-            raise Died("your code ended the Python process that ran it") from None
-        return self._reply(self.seconds + GRACE)
+    def _request(self, request: dict[str, object]) -> dict[str, Any]:
+        deadline = time.monotonic() + 3 * self.limits[0] + GRACE
+        data = json.dumps(request).encode() + b"\n"
+        while data:
+            self._wait([], [self._requests], deadline)
+            try:
+                data = data[os.write(self._requests, data) :]
+            except BrokenPipeError:
+                break  # the read that follows says why
+        reply = self._reply(deadline)
+        if reply["gone"]:
+            self._end(child.LATE)
+        self._late += reply["error"] == child.LATE
+        return reply
 
-    def _reply(self, seconds: float) -> dict:
-        deadline = time.monotonic() + seconds
-        while b"\n" not in self.buffer:
-            ready, _, _ = select.select([self.replies], [], [], max(0, deadline - time.monotonic()))
-            if not ready:
-                self.stop()
-                raise Died(f"your code did not stop when its {self.seconds} seconds were over")
-            if not (part := os.read(self.replies, 2**20)) or len(self.buffer) > 2**28:
-                self.stop()
-                raise Died("your code ended the Python process that ran it")
-            self.buffer += part
-        line, self.buffer = self.buffer.split(b"\n", 1)
+    def _reply(self, deadline: float) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            self._wait([self._replies], [], deadline)
+            part = os.read(self._replies, 2**20)
+            if not part:
+                self._end("your code ended the Python process that ran it")
+            if len(self._buffer) > 2**28:
+                self._end("your answer has more than 256 MB")
+            self._buffer += part
+        line, self._buffer = self._buffer.split(b"\n", 1)
         try:
             reply = json.loads(line)
-            reply["error"], reply["text"] = reply.get("error"), str(reply.get("text", ""))
-            return reply
-        except (ValueError, TypeError, AttributeError):
-            self.stop()
-            raise Died("your code wrote into the channel of the marker") from None
+            return {key: reply.get(key) for key in ("error", "value", "gone")}
+        except (ValueError, AttributeError):
+            self._end("your code wrote into the marker's own channel")
 
-    def stop(self) -> None:
-        """End the process and all that it started; nothing to do if there is none."""
-        if self.process is None:
-            return
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
-        os.close(self.requests)
-        os.close(self.replies)
-        self.process = None
+    def _wait(self, read: list[int], write: list[int], deadline: float) -> None:
+        if not any(select.select(read, write, [], max(0.0, deadline - time.monotonic()))):
+            self._end(child.LATE)
+
+    def _end(self, reason: str) -> NoReturn:
+        self._stop()
+        self._late += reason == child.LATE
+        raise Died(reason)
+
+    def _stop(self) -> None:
+        """End the process and all that it started, if there is one."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child, signal.SIGKILL)
+            os.close(self._requests)
+            os.close(self._replies)
+            self._child = None

@@ -1,0 +1,114 @@
+"""What is handed out: the same bytes each time, other numbers per cohort, and no answer anywhere."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from coursework.kit import answers
+
+from assignments import release
+from assignments.checks import hidden
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    for name in release.NAMES:
+        release.build(name, 0, out, tmp_path_factory.mktemp("work"))
+    return out
+
+
+def solutions(name: str) -> list[str]:
+    """Each hidden piece of the teacher's answers, as one run of lines without indentation."""
+    blocks = re.findall(r"### BEGIN SOLUTION\n(.*?)\s*### END SOLUTION", "\n".join(answers(name).values()), re.S)
+    return [squeeze(block) for block in blocks]
+
+
+def squeeze(text: str) -> str:
+    """Without white space, so that an indented copy is found too."""
+    return re.sub(r"\s+", "", text)
+
+
+def secrets(name: str) -> list[str]:
+    """Solutions, and the lines of hidden checks that are long enough to be nobody else's."""
+    lines = [squeeze(line) for line in inspect.getsource(hidden(name)).splitlines()]
+    return [*solutions(name), *(line for line in lines if len(line) > 50 and not line.startswith(("import", "from")))]
+
+
+def test_assignments_are_there() -> None:
+    assert release.NAMES == ["a0", "a1", "a2", "a3", "a4"]
+    assert all((release.HERE / name / "guide.md").is_file() for name in release.NAMES)
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_student_version_holds_no_answer(built: Path, name: str) -> None:
+    text = (built / "student" / f"{name}.ipynb").read_text()
+    cells = nbformat.reads(text, as_version=4).cells
+    seen = squeeze("\n".join(c.source for c in cells))
+    assert "SOLUTION" not in text and "{{" not in text and "HIDDEN" not in text
+    assert len(solutions(name)) >= 4
+    assert not [s for s in secrets(name) if s in seen]
+    shown = {squeeze(line) for c in cells for line in c.source.splitlines()}
+    answer = {squeeze(line) for block in answers(name).values() for line in solution_lines(block)}
+    assert not {line for line in answer & shown if len(line) > 30}
+
+
+def solution_lines(block: str) -> list[str]:
+    """Lines between the markers."""
+    return [line for part in block.split("### BEGIN SOLUTION")[1:] for line in part.split("### END")[0].splitlines()]
+
+
+def test_the_leak_test_can_fail(built: Path) -> None:
+    leaky = squeeze((release.HERE / "a1" / "a1.ipynb").read_text().replace("\\n", "\n").replace('",', "").replace('"', ""))
+    assert any(s.replace('"', "") in leaky for s in solutions("a1"))
+
+
+def test_site_sources_and_search_index_hold_no_answer(site: Path) -> None:
+    pages = [p for p in site.rglob("*") if p.suffix in {".html", ".js", ".ipynb", ".md", ".txt", ".inv", ".json"}]
+    text = squeeze("\n".join(p.read_text(errors="ignore").replace("\\n", "\n") for p in pages))
+    assert len(pages) > 20 and "BEGINSOLUTION" not in text
+    assert not [s for name in release.NAMES for s in secrets(name) if len(s) > 80 and s in text]
+    assert not [p for p in site.rglob("*") if "hidden" in p.name or re.fullmatch(r"a\d\.ipynb", p.name)]
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_zip_is_what_gradescope_wants(built: Path, name: str) -> None:
+    with zipfile.ZipFile(built / f"{name}-autograder.zip") as archive:
+        files = archive.namelist()
+        assert {"setup.sh", "run_autograder", "requirements.txt", f"student/{name}.ipynb"} <= set(files)
+        assert f"assignments/{name}/hidden.py" in files
+        others = [n for n in release.NAMES if n != name]
+        assert not [f for f in files if any(f.startswith(f"assignments/{n}/") for n in others)]
+        run = archive.read("run_autograder").decode()
+        assert run.startswith("#!") and f"gradescope {name} " in run and "{" not in run
+        pins = archive.read("requirements.txt").decode().split()
+        assert {p.split("==")[0] for p in pins if "==" in p} == release.NEEDED
+        student = [f for f in files if f.startswith("student/")]
+        text = squeeze("".join(archive.read(f).decode() for f in student))
+        assert student == [f"student/{name}.ipynb"] and not [s for s in secrets(name) if s in text]
+        subprocess.run(["bash", "-n"], input=archive.read("setup.sh"), check=True)
+
+
+def test_same_bytes_from_run_to_run(built: Path, tmp_path: Path) -> None:
+    """Another process, another hash seed, another folder."""
+    for name in release.NAMES:
+        command = [sys.executable, "-m", "assignments", "build", name, "--out", str(tmp_path)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=None)
+        for file in (f"student/{name}.ipynb", f"{name}-autograder.zip"):
+            assert (tmp_path / name / file).read_bytes() == (built / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_cohorts_differ_and_placeholders_are_used(name: str) -> None:
+    raw = (release.HERE / name / f"{name}.ipynb").read_text()
+    assert all("{{" + key + "}}" in raw for key in hidden(name).numbers(0) if key != "points")
+    zero, other = (json.dumps(release.source(name, seed)) for seed in (0, 2027))
+    assert zero != other and "{{" not in zero + other
