@@ -51,7 +51,7 @@ serve: book
 refresh: .venv/.installed
 	$(BIN)/python book/_ext/refresh.py $(CHAPTERS)
 
-bench: .venv/.installed
+bench: .venv/.teaching
 	$(BIN)/pip install -q -e '.[bench]' && $(BIN)/python tests/benchmarks $(BENCH)
 
 clean:

@@ -1,7 +1,7 @@
 """The process that runs a student's code: no answers in it; limits on time, memory, files and text.
 
-`python -I -c <this file> SOCKET_FD SECONDS MEMORY_MB` loads torch once and then forks: for each message on
-the socket (a folder, and two file descriptors that come with it) a child starts, and its process id is the reply.
+`python -I -c <this file> SOCKET_FD SECONDS MEMORY_MB` loads torch once and then forks: each message on the
+socket (a folder, and two file descriptors that come with it) starts a child, and its process id is the reply.
 The child reads one JSON request a line and writes one JSON reply a line. Requests: {"cell": source} and
 {"ask": code, "inputs": {name: value}}; replies: {"error", "value", "gone"}.
 """

@@ -101,7 +101,7 @@ class Student:
             self.complaint, self.hopeless = str(death), True
             self._start()
             return None
-        self.complaint = reply["error"] or self.complaint
+        self.complaint = reply["error"]
         self.hopeless = reply["error"] == child.LATE
         return child.decode(reply["value"])
 

@@ -36,7 +36,9 @@ def error(W: torch.Tensor, B: torch.Tensor) -> float:
 
 @CHECKS("truncate-test", 2, "For a tall, a square or a wide matrix the product is not the nearest of rank r.")
 def nearest(student: Student, given: Numbers) -> bool:
-    return all(close(student.ask(f"truncate(W, {r})", W=W), best(W, r)) for W in matrices(given) for r in (1, 4))
+    return all(
+        close(student.ask(f"truncate(W, {r})", W=W), best(W, r)) for W in matrices(given) for r in (1, 4)
+    )
 
 
 @CHECKS("truncate-test", 1, "Rank min(m, n) must be possible, and give W back, for a wide matrix too.")
@@ -44,7 +46,11 @@ def full(student: Student, given: Numbers) -> bool:
     return all(close(student.ask(f"truncate(W, {min(W.shape)})", W=W), W) for W in matrices(given))
 
 
-@CHECKS("truncate-test", 1, "A rank of 0, below 0 or above min(m, n) must raise a ValueError with both numbers in it.")
+@CHECKS(
+    "truncate-test",
+    1,
+    "A rank of 0, below 0 or above min(m, n) must raise a ValueError with both numbers in it.",
+)
 def bad_rank(student: Student, given: Numbers) -> bool:
     for rank in (0, -1, 6):
         student.ask(f"truncate(W, {rank})", W=matrices(given)[2])
@@ -57,13 +63,17 @@ def bad_rank(student: Student, given: Numbers) -> bool:
 @CHECKS("truncate-test", 1, "W was changed, or the dtype of the result is not that of W.")
 def untouched(student: Student, given: Numbers) -> bool:
     W = matrices(given)[0].double()
-    return close(student.ask("[truncate(W, 2), W][1]", W=W), W) and bool(student.ask("truncate(W, 2).dtype == W.dtype", W=W))
+    return close(student.ask("[truncate(W, 2), W][1]", W=W), W) and bool(
+        student.ask("truncate(W, 2).dtype == W.dtype", W=W)
+    )
 
 
 @CHECKS("error-test", 2, "The relative error is wrong for a tall, a square or a wide matrix, or for rank 0.")
 def right_error(student: Student, given: Numbers) -> bool:
     return all(
-        close(student.ask(f"relative_error(W, {r})", W=W), error(W, best(W, r))) for W in matrices(given) for r in (0, 1, 3)
+        close(student.ask(f"relative_error(W, {r})", W=W), error(W, best(W, r)))
+        for W in matrices(given)
+        for r in (0, 1, 3)
     )
 
 
@@ -71,7 +81,8 @@ def right_error(student: Student, given: Numbers) -> bool:
 def small_error(student: Student, given: Numbers) -> bool:
     W = best(matrices(given)[0], 2) + 1e-4 * matrices(given)[0].double()
     want = error(W.float(), best(W.float(), 2))
-    return abs(student.ask("relative_error(W, 2)", W=W.float()) - want) < 1e-3 * want
+    got = student.ask("relative_error(W, 2)", W=W.float())
+    return bool(abs(got - want) < 1e-2 * want)  # float32 itself is off by 6e-8 / 1e-4, a few parts in 1000
 
 
 @CHECKS("error-test", 1, "The error of a matrix of zeros is 0.")
@@ -79,7 +90,9 @@ def zero_error(student: Student, given: Numbers) -> bool:
     return student.ask("relative_error(W, 1)", W=torch.zeros(4, 3)) == 0
 
 
-@CHECKS("rank-for-test", 2, "The rank is not the smallest, or too small, for some tolerance between 0.01 and 1.")
+@CHECKS(
+    "rank-for-test", 2, "The rank is not the smallest, or too small, for some tolerance between 0.01 and 1."
+)
 def smallest(student: Student, given: Numbers) -> bool:
     for W in matrices(given):
         errors = [error(W, best(W, r)) for r in range(min(W.shape) + 1)]
@@ -99,33 +112,50 @@ def ends(student: Student, given: Numbers) -> bool:
 @CHECKS("rank-for-test", 1, "A negative tolerance must raise a ValueError.")
 def negative(student: Student, given: Numbers) -> bool:
     student.ask("rank_for_error(W, -0.1)", W=matrices(given)[0])
-    return (student.complaint or "").startswith("ValueError")
+    said, student.complaint = student.complaint or "", None
+    return (
+        said.startswith("ValueError")
+        and student.ask("rank_for_error(W, 0.0)", W=matrices(given)[0]) is not None
+    )
 
 
 @CHECKS("search-test", 2, "The smallest error over the trials is not what these draws give.")
 def same_draws(student: Student, given: Numbers) -> bool:
     for W, trials in zip(matrices(given), (1, 7, 40), strict=True):
         g = torch.Generator().manual_seed(given["seed"] + trials)
-        want = min(error(W, W @ torch.linalg.pinv(C) @ C) for C in (torch.randn(2, W.shape[1], generator=g) for _ in range(trials)))
+        want = min(
+            error(W, W @ torch.linalg.pinv(C) @ C)
+            for C in (torch.randn(2, W.shape[1], generator=g) for _ in range(trials))
+        )
         if not close(student.ask(f"best_of_random(W, 2, {trials}, {given['seed'] + trials})", W=W), want):
             return False
     return True
 
 
-@CHECKS("search-test", 1, "The same seed must give the same answer twice, whatever was drawn in between.")
+@CHECKS(
+    "search-test", 1, "The same seed must give the same answer again, and leave the global generator alone."
+)
 def repeatable(student: Student, given: Numbers) -> bool:
-    call = "best_of_random(W, 2, 5, 3)"
-    one, two = student.ask(f"[{call}, torch.randn(9), {call}][::2]", W=matrices(given)[0])
-    return isinstance(one, float) and one == two
+    call, seed, draw = "best_of_random(W, 2, 5, 3)", "torch.manual_seed(8)", "torch.randn(3).tolist()"
+    one, two = student.ask(f"[{call}, {draw}, {call}][::2]", W=matrices(given)[0])
+    with_call, without = student.ask(
+        f"[({seed}, {call}, {draw})[2], ({seed}, {draw})[1]]", W=matrices(given)[0]
+    )
+    return isinstance(one, float) and one == two and bool(with_call == without)
 
 
 @CHECKS("output-test", 3, "The error of the outputs is larger than it need be.")
 def outputs(student: Student, given: Numbers) -> bool:
     for W in matrices(given):
-        X = torch.randn(60, W.shape[1], generator=torch.Generator().manual_seed(5)) * torch.arange(1, W.shape[1] + 1)
+        X = torch.randn(60, W.shape[1], generator=torch.Generator().manual_seed(5)) * torch.arange(
+            1, W.shape[1] + 1
+        )
         B = torch.as_tensor(student.ask("truncate_for(W, X, 2)", W=W, X=X)).double()
         Y = X.double() @ W.double().T
-        if torch.linalg.matrix_rank(B, rtol=1e-5) > 2 or error(Y, X.double() @ B.T) > error(Y, best(Y, 2)) * 1.001:
+        if (
+            torch.linalg.matrix_rank(B, rtol=1e-5) > 2
+            or error(Y, X.double() @ B.T) > error(Y, best(Y, 2)) * 1.001
+        ):
             return False
     return True
 

@@ -24,11 +24,12 @@ Cells = tuple[str, str, str, str, str]
 
 
 def merged(stored: str, new: list[Cells]) -> list[Cells]:
-    """The rows of a stored page, those measured anew replaced; "(least: ...)" is no part of a row's name."""
+    """The rows of a stored page, those measured anew replaced; new ones at the end."""
     table_lines = [line for line in stored.splitlines() if line.startswith("| ")][1:]
     old = [tuple(line.strip("| ").split(" | ")) for line in table_lines]
     fresh = {cells[0].split(" (")[0]: cells for cells in new}
-    return [fresh.get(cells[0].split(" (")[0], cells) for cells in old]  # type: ignore[misc]
+    kept = [fresh.pop(cells[0].split(" (")[0], cells) for cells in old]
+    return [*kept, *fresh.values()]  # type: ignore[list-item]
 
 
 def page(rows: list[Cells]) -> str:

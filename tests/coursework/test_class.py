@@ -1,4 +1,4 @@
-"""A class: the command line, the table, feedback, resuming, Gradescope's file; one student does not cost another."""
+"""A class: the command line, the table, feedback, resuming, Gradescope's file; each student alone."""
 
 import csv
 import json
@@ -97,7 +97,10 @@ def test_killed_run_goes_on_where_it_was(class_: Path, course: Course, tmp_path:
     submissions.mkdir()
     for who in "abcd":
         nbformat.write(course.reference, submissions / f"{who}.ipynb")
-    run, results = [*command("grade", submissions), "--out", str(tmp_path), "--jobs", "1"], tmp_path / "a1" / "results"
+    run, results = (
+        [*command("grade", submissions), "--out", str(tmp_path), "--jobs", "1"],
+        tmp_path / "a1" / "results",
+    )
     with subprocess.Popen(run, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         while not list(results.glob("*.json")):
             assert process.poll() is None

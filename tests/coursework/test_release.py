@@ -28,7 +28,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def solutions(name: str) -> list[str]:
     """Each hidden piece of the teacher's answers, as one run of lines without indentation."""
-    blocks = re.findall(r"### BEGIN SOLUTION\n(.*?)\s*### END SOLUTION", "\n".join(answers(name).values()), re.S)
+    blocks = re.findall(
+        r"### BEGIN SOLUTION\n(.*?)\s*### END SOLUTION", "\n".join(answers(name).values()), re.S
+    )
     return [squeeze(block) for block in blocks]
 
 
@@ -40,7 +42,10 @@ def squeeze(text: str) -> str:
 def secrets(name: str) -> list[str]:
     """Solutions, and the lines of hidden checks that are long enough to be nobody else's."""
     lines = [squeeze(line) for line in inspect.getsource(hidden(name)).splitlines()]
-    return [*solutions(name), *(line for line in lines if len(line) > 50 and not line.startswith(("import", "from")))]
+    return [
+        *solutions(name),
+        *(line for line in lines if len(line) > 50 and not line.startswith(("import", "from"))),
+    ]
 
 
 def test_assignments_are_there() -> None:
@@ -63,16 +68,24 @@ def test_student_version_holds_no_answer(built: Path, name: str) -> None:
 
 def solution_lines(block: str) -> list[str]:
     """Lines between the markers."""
-    return [line for part in block.split("### BEGIN SOLUTION")[1:] for line in part.split("### END")[0].splitlines()]
+    return [
+        line
+        for part in block.split("### BEGIN SOLUTION")[1:]
+        for line in part.split("### END")[0].splitlines()
+    ]
 
 
 def test_the_leak_test_can_fail(built: Path) -> None:
-    leaky = squeeze((release.HERE / "a1" / "a1.ipynb").read_text().replace("\\n", "\n").replace('",', "").replace('"', ""))
+    leaky = squeeze(
+        (release.HERE / "a1" / "a1.ipynb").read_text().replace("\\n", "\n").replace('",', "").replace('"', "")
+    )
     assert any(s.replace('"', "") in leaky for s in solutions("a1"))
 
 
 def test_site_sources_and_search_index_hold_no_answer(site: Path) -> None:
-    pages = [p for p in site.rglob("*") if p.suffix in {".html", ".js", ".ipynb", ".md", ".txt", ".inv", ".json"}]
+    pages = [
+        p for p in site.rglob("*") if p.suffix in {".html", ".js", ".ipynb", ".md", ".txt", ".inv", ".json"}
+    ]
     text = squeeze("\n".join(p.read_text(errors="ignore").replace("\\n", "\n") for p in pages))
     assert len(pages) > 20 and "BEGINSOLUTION" not in text
     assert not [s for name in release.NAMES for s in secrets(name) if len(s) > 80 and s in text]
@@ -112,3 +125,14 @@ def test_cohorts_differ_and_placeholders_are_used(name: str) -> None:
     assert all("{{" + key + "}}" in raw for key in hidden(name).numbers(0) if key != "points")
     zero, other = (json.dumps(release.source(name, seed)) for seed in (0, 2027))
     assert zero != other and "{{" not in zero + other
+
+
+def test_page_for_teachers_says_the_points() -> None:
+    page = (ROOT / "book" / "for_teachers.md").read_text()
+    for name in release.NAMES:
+        cells = release.source(name, 0).cells
+        total = sum(c.metadata.nbgrader.points for c in cells if c.metadata.get("nbgrader", {}).get("grade"))
+        assert re.search(rf"^\| {name} .*\| {total:g} \|", page, re.M), name
+        assert f"{total:g} points" in cells[0].source, name
+        seconds = hidden(name).SECONDS
+        assert any(f"{seconds} seconds" in c.source for c in cells), name

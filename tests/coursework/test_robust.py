@@ -211,7 +211,7 @@ def test_switching_off_the_tests_gains_the_visible_mark_only(course: Course) -> 
 
 
 def test_the_students_folder_holds_no_answers(course: Course) -> None:
-    look = 'import os\nraise RuntimeError(f\'{os.listdir()} {[m for m in __import__("sys").modules if "assign" in m]}\')'
+    look = "import os, sys\nraise RuntimeError(os.listdir() + [m for m in sys.modules if 'assign' in m])"
     assert "RuntimeError: []" in said(course.answered(search=look))
 
 

@@ -1,0 +1,124 @@
+"""Typical wrong submissions of a0: the answers that differ from the reference, and their marks."""
+
+MIXED_UP = """
+names = "overfitting uncounted lost-property seen-data not-smaller random-start transposed unit"
+diagnosis = dict(zip("ABCDEFGH", names.split()))
+"""
+
+SIX_OF_EIGHT = """
+names = "not-smaller lost-property seen-data uncounted random-start transposed"
+diagnosis = dict(zip("BCDEFG", names.split()))
+"""
+
+STILL_DENSE = """
+def cut(linear, rank):
+    layer = copy.deepcopy(linear)
+    layer.weight.data = low_rank_approximation(linear.weight, rank).detach()
+    return layer
+"""
+
+FACTORS_SHARE_THE_BIAS = """
+def cut(linear, rank):
+    U, S, Vh = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
+    n, m = linear.in_features, linear.out_features
+    layer = nn.Sequential(nn.Linear(n, rank, bias=False), nn.Linear(rank, m))
+    layer[0].weight.data, layer[1].weight.data = Vh[:rank], U[:, :rank] * S[:rank]
+    layer[1].bias = linear.bias
+    return layer
+"""
+
+CORE_TRANSPOSED = """
+def fold(weights, biases):
+    (U, C, V), (a, b, c) = weights, biases
+    return (U.T @ C @ V.T).T, V @ (C @ a + b) + c
+"""
+
+LAST_BIAS = """
+def fold(weights, biases):
+    W = weights[0]
+    for weight in weights[1:]:
+        W = weight @ W
+    return W, biases[-1]
+"""
+
+UNTRAINED = """
+def trained_lite(rank, seed):
+    set_seed(seed)
+    return NetLite(rank)
+
+
+def distance(V, W):
+    return ((V - W).norm() / W.norm()).item()
+"""
+
+SEED_FORGOTTEN = """
+def trained_lite(rank, seed):
+    lite = NetLite(rank)
+    train_nn(lite, data.X_train, data.y_train, epochs=500)
+    return lite
+
+
+def distance(V, W):
+    return (V - W).abs().mean().item()
+"""
+
+AS_IN_THE_NOTEBOOK = """
+def flops(net, X):
+    return operations(net, X)
+
+
+def largest_rank(m, n, core):
+    return m * n // (m + n)
+"""
+
+OVER_THE_MODULES = """
+def flops(net, X):
+    return sum(2 * m.in_features * m.out_features for m in net.modules() if isinstance(m, nn.Linear))
+
+
+def largest_rank(m, n, core):
+    if not core:
+        return m * n // (m + n)
+    return int((math.sqrt((m + n) ** 2 + 4 * m * n) - (m + n)) / 2)
+"""
+
+MACS = """
+def flops(net, X):
+    total = []
+    hooks = [m.register_forward_hook(lambda layer, i, o: total.append(o[0].numel() * layer.in_features))
+             for m in net.modules() if isinstance(m, nn.Linear)]
+    net(X)
+    for hook in hooks:
+        hook.remove()
+    return sum(total)
+
+
+def largest_rank(m, n, core):
+    return max(r for r in range(min(m, n)) if r * (m + n) + core * r * r < m * n)
+"""
+
+ABOVE_ONE = """
+def p_value(right_a, right_b):
+    b = sum(x > y for x, y in zip(right_a, right_b))
+    c = sum(x < y for x, y in zip(right_a, right_b))
+    return 2 * sum(math.comb(b + c, i) for i in range(min(b, c) + 1)) / 2 ** (b + c)
+
+
+def votes_needed(alpha):
+    return math.ceil(-math.log2(alpha))  # one direction only
+"""
+
+WRONG = {
+    "review-mixed-up": ({"review": MIXED_UP}, {"review-test": 3.5}),
+    "review-not-finished": ({"review": SIX_OF_EIGHT}, {"review-test": 3.0}),
+    "still-dense": ({"cut": STILL_DENSE}, {"cut-test": 3.0}),
+    "factors-share-the-bias": ({"cut": FACTORS_SHARE_THE_BIAS}, {"cut-test": 5.0}),
+    "core-transposed": ({"fold": CORE_TRANSPOSED}, {"fold-test": 2.0}),
+    "only-the-last-bias": ({"fold": LAST_BIAS}, {"fold-test": 2.0}),
+    "never-trained": ({"learned": UNTRAINED}, {"learned-test": 3.0}),
+    "seed-forgotten": ({"learned": SEED_FORGOTTEN}, {"learned-test": 3.0}),
+    "as-in-the-notebook": ({"cost": AS_IN_THE_NOTEBOOK}, {"cost-test": 1.0}),
+    "over-the-modules": ({"cost": OVER_THE_MODULES}, {"cost-test": 6.0}),
+    "multiply-adds": ({"cost": MACS}, {"cost-test": 4.0}),
+    "above-one": ({"luck": ABOVE_ONE}, {"luck-test": 3.0}),
+}

@@ -1,0 +1,96 @@
+"""Typical wrong submissions of a3: the answers that differ from the reference, and the marks they get."""
+
+FORWARD = """
+def forward(x, U, V, b):
+    return torch.nn.functional.linear(x, U @ V, b)  # the product, which the layer is there to avoid
+"""
+TWO_DIMENSIONS = """
+def gradients(G, x, U, V):
+    return torch.mm(G.T, x @ V.T), torch.mm((G @ U).T, x), G.sum(0)
+"""
+AUTOGRAD = """
+def gradients(G, x, U, V):
+    U, V = U.clone().requires_grad_(), V.clone().requires_grad_()
+    ((x @ V.T) @ U.T * G).sum().backward()
+    return U.grad, V.grad, G.reshape(-1, G.shape[-1]).sum(0)
+"""
+DENSE_GRADIENT = """
+def gradients(G, x, U, V):
+    G, x = G.reshape(-1, G.shape[-1]), x.reshape(-1, x.shape[-1])
+    dW = G.T @ x
+    return dW @ V.T, U.T @ dW, G.sum(0)
+"""
+DEFAULT_LAYERS = """
+def init(m, n, rank, generator):
+    U = (2 * torch.rand(m, rank, generator=generator) - 1) / rank**0.5
+    V = (2 * torch.rand(rank, n, generator=generator) - 1) / n**0.5
+    return U, V
+
+
+def ratio_two_layers(m, n, rank):
+    return 1.0
+
+
+def ratio_same_scale(m, n, rank):
+    return rank / (3 * n)
+"""
+GLOBAL_DRAWS = """
+def init(m, n, rank, generator):
+    product = 1 / (3 * n * rank)
+    U = torch.randn(m, rank) * (product * n / m) ** 0.25
+    V = torch.randn(rank, n) * (product * m / n) ** 0.25
+    return U, V
+
+
+def ratio_two_layers(m, n, rank):
+    return rank / 3
+
+
+def ratio_same_scale(m, n, rank):
+    return 1 / (3 * n)
+"""
+ALIASED = """
+def from_linear(linear, rank):
+    W = linear.weight.detach()
+    if not 1 <= rank <= min(W.shape):
+        raise ValueError(f"rank={rank} must be between 1 and {min(W.shape)}")
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    return U[:, :rank] * S[:rank], Vh[:rank], linear.bias
+"""
+NO_INNER_BIAS = """
+def fold(W1, b1, C, c, W2, b2):
+    return W2 @ C, W1, b2
+
+
+def saved(m, n, r, s):
+    return r * s + r + s
+"""
+ONE_AFTER_THE_OTHER = """
+def one_step(W, X, y, rank, lr):
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    root = S[:rank].sqrt()
+    U, V = U[:, :rank] * root, root[:, None] * Vh[:rank]
+    G = torch.softmax(X @ (U @ V).T, 1) - nn.functional.one_hot(y, len(W))
+    dW = G.T @ X / len(X)
+    dense = U @ V - lr * dW
+    U = U - lr * dW @ V.T
+    V = V - lr * U.T @ dW  # with the U that has already moved
+    return dense, U @ V
+
+
+def largest_rank(m, n, samples, rank):
+    return min(m, n)
+"""
+WRONG = {
+    "dense": (
+        {"forward": FORWARD, "gradients": DENSE_GRADIENT},
+        {"forward-test": 3.0, "gradients-test": 5.0},
+    ),
+    "two-dimensions": ({"gradients": TWO_DIMENSIONS}, {"gradients-test": 6.0}),
+    "autograd": ({"gradients": AUTOGRAD}, {"gradients-test": 6.0}),
+    "default-layers": ({"init": DEFAULT_LAYERS}, {"init-test": 3.0}),
+    "global-draws": ({"init": GLOBAL_DRAWS}, {"init-test": 4.0}),
+    "aliased": ({"from-linear": ALIASED}, {"from-linear-test": 4.0}),
+    "no-inner-bias": ({"fold": NO_INNER_BIAS}, {"fold-test": 0.0}),
+    "one-after-the-other": ({"step": ONE_AFTER_THE_OTHER}, {"step-test": 2.0}),
+}
