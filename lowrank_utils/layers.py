@@ -20,8 +20,8 @@ class LowRankLinear(nn.Module):
     ``nn.Linear``'s, 1/(3n), and both factors have the same expected norm; the core starts orthogonal.
 
     Args:
-        in_features: n.
-        out_features: m.
+        in_features: Number of inputs, n.
+        out_features: Number of outputs, m.
         rank: r, from 1 to min(m, n).
         bias: Whether to add b.
         core: Whether a dense r x r core stands between the factors.

@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
 import pytest
-from coursework.kit import answers
+from coursework.kit import Course, answers, filled
 
-from assignments import release
+from assignments import release, report
 from assignments.checks import hidden
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +40,18 @@ def squeeze(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
+def given(name: str) -> str:
+    """What the author wrote for students to see."""
+    text = "\n".join(c.source for c in release.source(name, 0).cells)
+    return squeeze(re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "", text, flags=re.S))
+
+
 def secrets(name: str) -> list[str]:
-    """Solutions, and the lines of hidden checks that are long enough to be nobody else's."""
+    """Solutions, and the lines of hidden checks that are long and that students are not given anyway."""
     lines = [squeeze(line) for line in inspect.getsource(hidden(name)).splitlines()]
-    return [
-        *solutions(name),
-        *(line for line in lines if len(line) > 50 and not line.startswith(("import", "from"))),
-    ]
+    seen = given(name)
+    own = [line for line in lines if len(line) > 50 and not line.startswith(("import", "from"))]
+    return [*solutions(name), *(line for line in own if line not in seen)]
 
 
 def test_assignments_are_there() -> None:
@@ -82,12 +88,23 @@ def test_the_leak_test_can_fail(built: Path) -> None:
     assert any(s.replace('"', "") in leaky for s in solutions("a1"))
 
 
+@pytest.mark.parametrize("name", release.NAMES)
+def test_feedback_holds_no_answer(name: str, tmp_path: Path) -> None:
+    """Nor does it show the code of a hidden test: sentences and the student's own errors only."""
+    course = Course(name, tmp_path)
+    wrong = next(iter(import_module(f"coursework.{name}_wrong").WRONG.values()))[0]
+    for notebook in (course.blank, filled(course.reference, wrong)):
+        text = squeeze(report.feedback(name, course.mark(notebook)))
+        assert len(text) > 100 and not [s for s in secrets(name) if s in text and "CHECKS" not in s]
+        assert not any(word in text for word in ("hidden.py", "student.ask", "Traceback"))
+
+
 def test_site_sources_and_search_index_hold_no_answer(site: Path) -> None:
     pages = [
         p for p in site.rglob("*") if p.suffix in {".html", ".js", ".ipynb", ".md", ".txt", ".inv", ".json"}
     ]
     text = squeeze("\n".join(p.read_text(errors="ignore").replace("\\n", "\n") for p in pages))
-    assert len(pages) > 20 and "BEGINSOLUTION" not in text
+    assert len(pages) > 20
     assert not [s for name in release.NAMES for s in secrets(name) if len(s) > 80 and s in text]
     assert not [p for p in site.rglob("*") if "hidden" in p.name or re.fullmatch(r"a\d\.ipynb", p.name)]
 

@@ -75,6 +75,11 @@ def test_a_formula_is_set(typed, shown):
     assert text.replace("\\ ", "") == shown
 
 
+def test_no_symbol_became_a_list(page):
+    """A description that is "n." alone would be item 14 of a list."""
+    assert page.select("ol.loweralpha, ol.upperalpha, ol.lowerroman, ol.upperroman") == []
+
+
 def test_types_are_linked_to_their_public_names(page):
     for function, result in (("find_rank", "RankSearch"), ("weighted_factors", "Moments")):
         assert page.find("dt", id=f"lowrank_utils.{function}").find("a", href=f"#lowrank_utils.{result}")
