@@ -30,9 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
         sub.add_argument(
             "--seed", type=int, default=0, help="the cohort's seed: other numbers, other data (0)"
         )
-        sub.add_argument(
-            "--out", type=Path, default=Path("course"), help="where it goes (course)"
-        )
+        sub.add_argument("--out", type=Path, default=Path("course"), help="where it goes (course)")
         sub.add_argument("--jobs", type=int, default=2, help="how many are marked at the same time (2)")
     a = parser.parse_args(arguments)
     if a.verb != "build" and not a.submissions.is_dir():

@@ -16,7 +16,8 @@ from traitlets import Dict, Integer
 from assignments import release
 from assignments.checks import Question, hidden
 from assignments.rebuild import Unreadable, find, read, rebuild
-from assignments.sandbox import CannotRun, Student
+from assignments.sandbox import Student
+from assignments.server import CannotRun
 
 # student, points, out_of, questions {id: {points, out_of, missed}}, remarks, leaderboard
 Marks = dict[str, Any]

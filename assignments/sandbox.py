@@ -1,75 +1,23 @@
 """One student's code in a process of its own: run its cells, then ask it for values."""
 
 import contextlib
-import functools
 import json
 import os
-import pwd
 import select
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 from assignments import child
+from assignments.server import CannotRun, Server, servers
 
 GRACE = 10  # seconds that code which ignores its time limit gets before it is killed
-START = 120  # seconds to import torch on a busy machine
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
 PATIENCE = 3  # answers of one submission that may run out of time before the rest is not tried any more
 
 
 class Died(Exception):
     """The student's process ended, or had to be ended; str() says which."""
-
-
-class CannotRun(BaseException):
-    """No process can be started at all: not the student's fault, and nothing to swallow on the way up."""
-
-
-def nobody() -> dict[str, object]:
-    """Popen's arguments that give up root's rights, where we have them and Python can be read without."""
-    python = Path(sys.executable).absolute()
-    folders = [
-        *python.parents,
-        *python.resolve().parents,
-        Path(child.__file__).parent.parent / "lowrank_utils",
-    ]
-    if os.geteuid() != 0 or any(p.exists() and not p.stat().st_mode & 0o005 for p in folders):
-        return {}
-    entry = pwd.getpwnam("nobody")
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-class Server:
-    """The process that has torch loaded and forks one child for each start; started again when it is gone."""
-
-    def __init__(self, seconds: int, memory_mb: int):
-        self.socket, theirs = socket.socketpair()
-        self.socket.settimeout(START)
-        source = Path(child.__file__).read_text()
-        arguments = [str(x) for x in (theirs.fileno(), seconds, memory_mb)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", source, *arguments],
-            pass_fds=[theirs.fileno()], cwd="/", start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT | {"PATH": os.environ["PATH"]}, **nobody(),
-        )  # type: ignore[call-overload]  # fmt: skip
-        theirs.close()
-
-    def fork(self, folder: Path, descriptors: list[int]) -> int:
-        """Process id of a new child with these two descriptors."""
-        socket.send_fds(self.socket, [str(folder).encode()], descriptors)
-        return int(self.socket.recv(32))
-
-
-@functools.cache
-def servers() -> dict[tuple[int, int], Server]:
-    """The servers of this process, by their limits."""
-    return {}
 
 
 class Student:
