@@ -1,11 +1,12 @@
 """A clean copy of the student version with the student's answers in it, whatever became of the file."""
 
+import json
 import re
 from pathlib import Path
 
 import nbformat
 
-MAX_BYTES = 20 * 2**20
+MAX_BYTES = 300 * 2**20
 MARKER = re.compile(r"^# Answer: ([\w-]+)")
 
 
@@ -17,20 +18,24 @@ def find(path: Path, name: str) -> Path:
     """The notebook in a student's folder: NAME.ipynb, else one with NAME in its name, else the newest."""
     if path.is_file():
         return path
-    found = sorted(p for p in path.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    found = sorted(p for p in path.rglob("*.ipynb") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
     if not found:
         raise Unreadable("No notebook (.ipynb) was handed in.")
     return max(found, key=lambda p: (p.name == f"{name}.ipynb", name in p.name, p.stat().st_mtime, p.name))
 
 
 def read(path: Path) -> nbformat.NotebookNode:
-    """The notebook in `path`, of any version that nbformat knows."""
+    """The notebook in `path`, of any version that nbformat knows, without its outputs: they may be huge."""
     if path.stat().st_size > MAX_BYTES:
         raise Unreadable(
             f"The notebook has more than {MAX_BYTES // 2**20} MB; clear its outputs and hand it in again."
         )
     try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8", errors="replace"), as_version=4)
+        content = json.loads(path.read_text(encoding="utf-8-sig", errors="replace"))
+        for cell in content.get("cells", []):
+            if "outputs" in cell:
+                cell["outputs"] = []
+        notebook = nbformat.reads(json.dumps(content), as_version=4)
         for cell in notebook.cells:
             cell.source, cell.metadata = (
                 str(cell.source),

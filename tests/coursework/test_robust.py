@@ -135,12 +135,21 @@ def test_windows_line_ends(course: Course) -> None:
         (json.dumps({"cells": [{}], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}), "not a notebook"),
         (json.dumps({"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}), "not a notebook"),
         ("[" * 100_000, "not a notebook"),
-        (b" " * (21 * 2**20), "20 MB"),
+        (b" " * (301 * 2**20), "300 MB"),
     ],
 )
 def test_unreadable_file(course: Course, content: str | bytes, sentence: str) -> None:
     marks = course.mark(content)
     assert marks["points"] == 0 and marks["out_of"] == 25 and sentence in said(marks)
+
+
+def test_notebook_with_100_mb_of_printed_text_is_marked(course: Course) -> None:
+    def change(nb: Notebook) -> None:
+        cell(nb, "search").outputs = [
+            from_dict({"output_type": "stream", "name": "stdout", "text": "x" * 10**8})
+        ]
+
+    assert points(course.changed(change)) == FULL
 
 
 def test_missing_file(course: Course) -> None:
