@@ -15,7 +15,7 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
 .lowrank-explorer label,.lowrank-explorer output{display:block}
 .lowrank-explorer input{width:100%;margin:.3rem 0;min-height:1.5rem;accent-color:var(--kept)}
 .lowrank-explorer .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,var(--map)),1fr));
-  gap:.8rem;margin:.8rem 0}
+  align-items:end;gap:.8rem;margin:.8rem 0}
 .lowrank-explorer figure{margin:0}
 .lowrank-explorer figcaption,.lowrank-explorer caption{color:inherit;text-align:left;font-size:.9rem;
   caption-side:top;padding:0}
