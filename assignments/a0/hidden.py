@@ -222,20 +222,17 @@ def one_sample(student: Student, given: Numbers) -> bool:
 
 @CHECKS("cost-test", 1, "The number depends on how many samples are in the batch.")
 def any_batch(student: Student, given: Numbers) -> bool:
-    for net, n, _ in NETS:
-        one, two, fifty = (student.ask(f"flops({net}, torch.ones({k}, {n}))") for k in (1, 2, 50))
-        if not one == two == fifty > 0:
-            return False
-    return True
+    found = [[student.ask(f"flops({net}, torch.ones({k}, {n}))") for k in (1, 2, 50)] for net, n, _ in NETS]
+    return all(one == two == fifty > 0 for one, two, fifty in found) and found[0] != found[1]
 
 
 @CHECKS("cost-test", 1, "A second call gives another number, or hooks stay in the net.")
 def no_trace(student: Student, given: Numbers) -> bool:
-    net, n, _ = NETS[0]
+    (net, n, _), (small, k, _) = NETS
     left = "sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())"
     call = f"flops(net, torch.ones(3, {n}))"
     first, second, hooks = student.ask(f"(lambda net: [{call}, {call}, {left}])({net})")
-    return first == second > 0 and hooks == 0
+    return first == second > 0 and hooks == 0 and student.ask(f"flops({small}, torch.ones(3, {k}))") != first
 
 
 @CHECKS("cost-test", 1, "A layer that the net calls twice does not count twice.")
@@ -291,7 +288,8 @@ def differ(student: Student, given: Numbers) -> bool:
 
 @CHECKS("luck-test", 1, "Where the nets never differ, or equally often in both directions, p is 1.")
 def even(student: Student, given: Numbers) -> bool:
-    return p_right(student, [(0, 0, 20, 10), (4, 4, 20, 2), (1, 1, 0, 0)])
+    uneven = student.ask("p_value([True] * 6, [False] * 6)")
+    return uneven < 1 and p_right(student, [(0, 0, 20, 10), (4, 4, 20, 2), (1, 1, 0, 0)])
 
 
 @CHECKS("luck-test", 1, "The number of samples that must fall to one net is not the smallest for some alpha.")

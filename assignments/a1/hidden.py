@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from assignments.checks import Checks, close
@@ -43,7 +44,11 @@ def nearest(student: Student, given: Numbers) -> bool:
 
 @CHECKS("truncate-test", 1, "Rank min(m, n) must be possible, and give W back, for a wide matrix too.")
 def full(student: Student, given: Numbers) -> bool:
-    return all(close(student.ask(f"truncate(W, {min(W.shape)})", W=W), W) for W in matrices(given))
+    for W in matrices(given):
+        whole, cut = (student.ask(f"truncate(W, {r})", W=W) for r in (min(W.shape), 1))
+        if not close(whole, W) or close(cut, W):  # W itself is no answer
+            return False
+    return True
 
 
 @CHECKS(
@@ -63,9 +68,8 @@ def bad_rank(student: Student, given: Numbers) -> bool:
 @CHECKS("truncate-test", 1, "W was changed, or the dtype of the result is not that of W.")
 def untouched(student: Student, given: Numbers) -> bool:
     W = matrices(given)[0].double()
-    return close(student.ask("[truncate(W, 2), W][1]", W=W), W) and bool(
-        student.ask("truncate(W, 2).dtype == W.dtype", W=W)
-    )
+    cut, kept = student.ask("[truncate(W, 2), W]", W=W)
+    return close(kept, W) and cut.dtype == np.float64 and not close(cut, W)
 
 
 @CHECKS("error-test", 2, "The relative error is wrong for a tall, a square or a wide matrix, or for rank 0.")
@@ -87,7 +91,8 @@ def small_error(student: Student, given: Numbers) -> bool:
 
 @CHECKS("error-test", 1, "The error of a matrix of zeros is 0.")
 def zero_error(student: Student, given: Numbers) -> bool:
-    return student.ask("relative_error(W, 1)", W=torch.zeros(4, 3)) == 0
+    zeros, eye = (student.ask("relative_error(W, 1)", W=W) for W in (torch.zeros(4, 3), torch.eye(3)))
+    return bool(zeros == 0 < eye)
 
 
 @CHECKS(
@@ -103,10 +108,10 @@ def smallest(student: Student, given: Numbers) -> bool:
     return True
 
 
-@CHECKS("rank-for-test", 1, "A tolerance of 0 needs the full rank; a tolerance of 1 or more needs rank 0.")
+@CHECKS("rank-for-test", 1, "A tolerance of 0 needs the full rank; one above 1 needs rank 0.")
 def ends(student: Student, given: Numbers) -> bool:
-    W = matrices(given)[2]
-    return [student.ask(f"rank_for_error(W, {t})", W=W) for t in (0.0, 1.0, 3.0)] == [5, 0, 0]
+    W, tolerances = matrices(given)[2], (0.0, 1.01, 3.0)  # at 1 itself rounding would decide
+    return [student.ask(f"rank_for_error(W, {t})", W=W) for t in tolerances] == [5, 0, 0]
 
 
 @CHECKS("rank-for-test", 1, "A negative tolerance must raise a ValueError.")
@@ -133,7 +138,9 @@ def same_draws(student: Student, given: Numbers) -> bool:
 
 
 @CHECKS(
-    "search-test", 1, "The same seed must give the same answer again, and leave the global generator alone."
+    "search-test",
+    1,
+    "The same seed must give the same answer again, another one another; leave the global generator alone.",
 )
 def repeatable(student: Student, given: Numbers) -> bool:
     call, seed, draw = "best_of_random(W, 2, 5, 3)", "torch.manual_seed(8)", "torch.randn(3).tolist()"
@@ -141,7 +148,8 @@ def repeatable(student: Student, given: Numbers) -> bool:
     with_call, without = student.ask(
         f"[({seed}, {call}, {draw})[2], ({seed}, {draw})[1]]", W=matrices(given)[0]
     )
-    return isinstance(one, float) and one == two and bool(with_call == without)
+    other = student.ask("best_of_random(W, 2, 5, 4)", W=matrices(given)[0])
+    return isinstance(one, float) and one == two != other and bool(with_call == without)
 
 
 @CHECKS("output-test", 3, "The error of the outputs is larger than it need be.")
@@ -164,4 +172,5 @@ def outputs(student: Student, given: Numbers) -> bool:
 def few_samples(student: Student, given: Numbers) -> bool:
     W = matrices(given)[0]
     X = torch.randn(2, 6, generator=torch.Generator().manual_seed(5))
-    return close(X @ torch.as_tensor(student.ask("truncate_for(W, X, 4)", W=W, X=X)).float().T, X @ W.T)
+    B = torch.as_tensor(student.ask("truncate_for(W, X, 4)", W=W, X=X)).float()
+    return close(X @ B.T, X @ W.T) and bool(torch.linalg.matrix_rank(B, rtol=1e-5) <= 4)

@@ -375,7 +375,7 @@ def score_on_test(student: Student, given: Numbers) -> bool:
 def full_net_stays(student: Student, given: Numbers) -> bool:
     runs = splits(given)[-2:]
     rows = rows_of(student, runs)
-    return len(rows) == 2 and rows[-1] == [None, runs[-1]["test_baseline"]]
+    return len(rows) == 2 and rows[0][0] is not None and rows[1] == [None, runs[1]["test_baseline"]]
 
 
 def corrected(scores: list[float], n_train: int, n_test: int, confidence: float) -> list[float]:

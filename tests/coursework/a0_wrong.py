@@ -108,6 +108,12 @@ def votes_needed(alpha):
     return math.ceil(-math.log2(alpha))  # one direction only
 """
 
+CONSTANTS = {
+    "review": 'diagnosis = dict.fromkeys("ABCDEFGH", "luck")',
+    "cost": "def flops(net, X): return 94\n\n\ndef largest_rank(m, n, core): return 0",
+    "luck": "def p_value(right_a, right_b): return 1.0\n\n\ndef votes_needed(alpha): return 6",
+}
+
 WRONG = {
     "review-mixed-up": ({"review": MIXED_UP}, {"review-test": 3.5}),
     "review-not-finished": ({"review": SIX_OF_EIGHT}, {"review-test": 3.0}),
@@ -120,5 +126,6 @@ WRONG = {
     "as-in-the-notebook": ({"cost": AS_IN_THE_NOTEBOOK}, {"cost-test": 1.0}),
     "over-the-modules": ({"cost": OVER_THE_MODULES}, {"cost-test": 6.0}),
     "multiply-adds": ({"cost": MACS}, {"cost-test": 4.0}),
+    "constants": (CONSTANTS, {"review-test": 0.5, "cost-test": 0.0, "luck-test": 0.0}),
     "above-one": ({"luck": ABOVE_ONE}, {"luck-test": 3.0}),
 }

@@ -69,6 +69,12 @@ def truncate_for(W, X, rank):
     U, S, Vh = torch.linalg.svd(W.double() @ L, full_matrices=False)
     return ((U[:, :rank] * S[:rank]) @ Vh[:rank] @ torch.linalg.inv(L)).to(W.dtype)
 """
+NOTHING_DONE = {
+    "truncate": "def truncate(W, rank): return W",
+    "error": "def relative_error(W, rank): return 0.0",
+    "search": "def best_of_random(W, rank, trials, seed): return 1.0",
+    "output": "def truncate_for(W, X, rank): return W",
+}
 WRONG = {
     "v-not-vh": ({"truncate": V_NOT_VH}, {"truncate-test": 2.0}),
     "one-shape": ({"truncate": ONE_SHAPE}, {"truncate-test": 4.0}),
@@ -78,5 +84,9 @@ WRONG = {
     "by-energy": ({"rank-for": BY_ENERGY}, {"rank-for-test": 2.0}),
     "from-one": ({"rank-for": FROM_ONE, "search": LAST_TRIAL}, {"rank-for-test": 3.0, "search-test": 2.0}),
     "weights-only": ({"output": WEIGHTS_ONLY}, {"output-test": 0.0}),
+    "nothing-done": (
+        NOTHING_DONE,
+        {"truncate-test": 0.0, "error-test": 0.0, "search-test": 0.0, "output-test": 0.0},
+    ),
     "cholesky": ({"output": CHOLESKY}, {"output-test": 4.0}),
 }

@@ -115,6 +115,7 @@ def mean_interval(scores, n_train, n_test, confidence=0.95):
 DENSE = 'rows.append((min(fits), run["test"][min(fits)]) if fits else (None, run["test_baseline"]))'
 DROPPED = 'rows += [(min(fits), run["test"][min(fits)])] if fits else []'
 PROMISED = 'rows.append((min(fits), run["val"][min(fits)]) if fits else (None, run["val_baseline"]))'
+NEVER_CUT = 'rows.append((None, run["test_baseline"]))'
 QUANTILE = "float(t.ppf((1 + confidence) / 2, len(a) - 1))"
 CORRECTED = QUANTILE + " * a.std().item() * math.sqrt(1 / len(a) + n_test / n_train)"
 NAIVE = QUANTILE + " * a.std().item() / math.sqrt(len(a))"
@@ -138,5 +139,6 @@ WRONG = {
     "small-n-and-95-only": ({"interval": SMALL_NUMBERS_ONLY}, {"interval-test": 3.0}),
     "peeks-and-naive": (splits("test", half=NAIVE), {"splits-test": 3.0}),
     "drops-a-split-and-1.96": (splits(rows=DROPPED, half=FIXED), {"splits-test": 3.0}),
+    "never-cut": (splits(rows=NEVER_CUT), {"splits-test": 3.0}),
     "reports-the-promise": (splits(rows=PROMISED), {"splits-test": 4.0}),
 }
