@@ -43,6 +43,10 @@ class Checks(dict[str, list[Check]]):
 
         return add
 
+    def points(self, question: str) -> float:
+        """What a question is worth: its visible tests and its checks."""
+        return VISIBLE + sum(check.points for check in self.get(question, []))
+
     def mark(self, question: str, student: Student, numbers: dict[str, Any]) -> Question:
         """Marks for `question`: one for its visible tests, then each check's points or its sentence."""
         result, student.hopeless = Question(), False

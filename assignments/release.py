@@ -1,6 +1,7 @@
 """From one source, the same bytes each time: the student's notebook and the Gradescope zip."""
 
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -41,9 +42,16 @@ def source(name: str, seed: int) -> nbformat.NotebookNode:
     text = (HERE / name / f"{name}.ipynb").read_text()
     for key, value in hidden(name).numbers(seed).items():
         text = text.replace("{{" + key + "}}", str(value))
+    if left := re.findall(r"\{\{.*?\}\}", text):
+        raise ValueError(f"{left[0]} in {name}.ipynb must be a key of numbers(seed) in its hidden.py")
     notebook = nbformat.reads(text, as_version=4)
+    checks = hidden(name).CHECKS
     for cell in notebook.cells:
-        if cell.metadata.get("nbgrader", {}).get("solution"):
+        meta = cell.metadata.get("nbgrader", {})
+        if meta.get("grade") and meta.points != (worth := checks.points(meta.grade_id)):
+            where = f"points={meta.points} of {meta.grade_id} in {name}.ipynb"
+            raise ValueError(f"{where} must be {worth}: 1 for the visible tests, and those of its checks")
+        if meta.get("solution"):
             cell.source = ANSWER.format(cell.metadata.nbgrader.grade_id) + "\n" + cell.source
     return notebook
 

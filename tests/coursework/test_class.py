@@ -123,6 +123,15 @@ def test_changed_submission_is_marked_again(course: Course, tmp_path: Path) -> N
         assert table(tmp_path)["dee"]["points"] == points
 
 
+def test_wrong_seed_is_noticed(course: Course, tmp_path: Path) -> None:
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    nbformat.write(course.reference, folder / "eve.ipynb")
+    run = [*command("grade", folder)[:-1], str(SEED + 1), "--out", str(tmp_path)]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"--seed {SEED + 1}?" in done.stderr
+
+
 def test_empty_class(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     subprocess.run([*command("grade", tmp_path / "none"), "--out", str(tmp_path)], cwd=ROOT, check=True)
