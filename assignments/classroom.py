@@ -49,7 +49,7 @@ def grade_class(name: str, seed: int, folder: Path, out: Path, *, jobs: int = 2)
 
 def _digest(name: str, seed: int, path: Path) -> str:
     """Changes when the submission, the assignment or the marker does: then an old mark is not reused."""
-    own = [*sorted(release.HERE.glob("*.py")), *sorted((release.HERE / name).glob("*.*"))]
+    own = [*sorted(release.HERE.glob("*.py")), *release.parts(name)]
     theirs = [path] if path.is_file() else sorted(p for p in path.rglob("*.ipynb") if p.is_file())
     parts = [p.name.encode() + hashlib.sha256(p.read_bytes()).digest() for p in own + theirs]
     return hashlib.sha256(b"".join([str(seed).encode(), *parts])).hexdigest()

@@ -56,6 +56,11 @@ def source(name: str, seed: int) -> nbformat.NotebookNode:
     return notebook
 
 
+def parts(name: str) -> list[Path]:
+    """The files of one assignment, without what an editor leaves there (.ipynb_checkpoints, for one)."""
+    return sorted(p for p in (HERE / name).glob("[!.]*.*") if p.is_file())
+
+
 def assign(name: str, seed: int, folder: Path) -> nbformat.NotebookNode:
     """Let nbgrader make the student's version of `name` in the course `folder`, and return it."""
     teacher = folder / "source" / name / f"{name}.ipynb"
@@ -72,7 +77,7 @@ def build(name: str, seed: int, out: Path, work: Path) -> tuple[Path, Path]:
     student, bundle = out / "student" / f"{name}.ipynb", out / f"{name}-autograder.zip"
     student.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(assign(name, seed, work), student)
-    files = [*sorted(HERE.glob("*.py")), HERE / "requirements.txt", *sorted((HERE / name).glob("*.*"))]
+    files = [*sorted(HERE.glob("*.py")), HERE / "requirements.txt", *parts(name)]
     files += [*sorted((ROOT / "lowrank_utils").rglob("*.py")), *sorted((ROOT / "lowrank_utils").glob("*.js"))]
     files += [ROOT / "lowrank_utils/py.typed", ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]
     contents = {str(p.relative_to(ROOT)): p.read_bytes() for p in files}

@@ -155,6 +155,14 @@ def test_page_for_teachers_says_the_points() -> None:
         assert any(f"{seconds} seconds" in c.source for c in cells), name
 
 
+def test_what_jupyter_leaves_behind_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(release, "HERE", tmp_path)
+    (tmp_path / "a1" / ".ipynb_checkpoints").mkdir(parents=True)
+    for file in ("hidden.py", "a1.ipynb", ".DS_Store"):
+        (tmp_path / "a1" / file).touch()
+    assert [p.name for p in release.parts("a1")] == ["a1.ipynb", "hidden.py"]
+
+
 def test_a_slip_in_an_assignment_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = hidden("a1").numbers
     monkeypatch.setattr(
