@@ -11,10 +11,10 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from bs4 import BeautifulSoup
+from built_pages import ASSETS, CODE_CSS, CONFIG, ROOT, Page
 from lowrank_site import CARD
 from PIL import Image
 from repository import address, site_address
-from takeaway import ASSETS, CODE_CSS, CONFIG, ROOT, Page
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".xhtml": "application/xhtml+xml", ".css": "text/css"}
 CONTAINER = """<?xml version="1.0" encoding="UTF-8"?>

@@ -7,9 +7,9 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from built_pages import ASSETS, CODE_CSS, CONFIG, Page
 from pypdf import PdfReader
 from repository import address
-from takeaway import ASSETS, CODE_CSS, CONFIG, Page
 
 # matplotlib brings its fonts along: the same page breaks on every machine
 FONTS = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"

@@ -40,6 +40,8 @@ def test_no_address_inside_the_site_is_dead(site):
     ],
 )
 def test_a_dead_address_is_seen(tmp_path, address, complaint):
-    (tmp_path / "a.html").write_text(f"<p id='y'><a href='{address}'>go</a><a href='https://x.org/#q'>out</a>")
+    (tmp_path / "a.html").write_text(
+        f"<p id='y'><a href='{address}'>go</a><a href='https://x.org/#q'>out</a>"
+    )
     (tmp_path / "b.html").write_text("<p id='x'>there")
     assert [line.rpartition(" ")[2] for line in dead(tmp_path)] == ([complaint] if complaint else [])

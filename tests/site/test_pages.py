@@ -1,8 +1,10 @@
 """The built pages, read as text: descriptions, launch buttons, one address, and one test for each mend."""
 
+import ast
 import json
 import re
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -177,3 +179,24 @@ def test_lighter_figure(tmp_path, colours, suffix):
     assert list(tmp_path.iterdir()) == [after]
     error = np.asarray(Image.open(after).convert("RGB")).astype(int) - pixels
     assert suffix == ".webp" or not error.any()
+
+
+def imports(folder):
+    """For each module of a folder, those of its neighbours that it imports, wherever the line stands."""
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom)}
+        found[path.stem] = {name for name in names if (folder / f"{name}.py").is_file()}
+    return found
+
+
+def test_steps_of_the_build_import_in_one_direction(tmp_path):
+    found = imports(ROOT / "book" / "_ext")
+    assert {"pack_epub", "print_pdf"} <= found["takeaway"]
+    list(TopologicalSorter(found).static_order())
+    (tmp_path / "a.py").write_text("import b")
+    (tmp_path / "b.py").write_text("def f():\n    from a import x")
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(imports(tmp_path)).static_order())

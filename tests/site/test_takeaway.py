@@ -19,6 +19,7 @@ from pypdf import PdfReader
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
+import built_pages  # noqa: E402
 import pack_epub  # noqa: E402
 import print_pdf  # noqa: E402
 import takeaway  # noqa: E402
@@ -44,7 +45,7 @@ def made(kind, site):
 @pytest.fixture(scope="module")
 def pages(site):
     """The pages of the site, as they are before anything is done to them."""
-    return takeaway.read_pages(site)
+    return built_pages.read_pages(site)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,8 @@ def test_pages_are_unfolded_and_without_buttons(monkeypatch, tmp_path):
         "<pre><span></span><span class='n'>x</span><span class='p'>(</span><span class='mi'>1</span></pre>"
         "<button>Show</button></section></article>"
     )
-    monkeypatch.setattr(takeaway, "documents", lambda: [("a", "")])
-    (page,) = takeaway.read_pages(tmp_path)
+    monkeypatch.setattr(built_pages, "documents", lambda: [("a", "")])
+    (page,) = built_pages.read_pages(tmp_path)
     assert page.title == "A"
     assert str(page.section) == (
         '<section id="s"><h1>A</h1><details open=""><p>b</p></details>'
@@ -109,7 +110,7 @@ def test_pages_are_unfolded_and_without_buttons(monkeypatch, tmp_path):
 def test_pdf_has_a_sane_size(pdf, site):
     assert 60 <= len(pdf.pages) <= 200
     assert (site / f"{takeaway.NAME}.pdf").stat().st_size < 10e6
-    assert pdf.metadata.title == takeaway.CONFIG["title"]
+    assert pdf.metadata.title == built_pages.CONFIG["title"]
 
 
 def test_pdf_outline_has_every_chapter_and_section(pdf, pages, texts):
@@ -195,7 +196,7 @@ def test_pdf_has_every_figure(pdf, pages, browser, site):
 
 
 def test_nothing_is_cut_off_at_the_right(browser, site):
-    pages = takeaway.read_pages(site)
+    pages = built_pages.read_pages(site)
     for page in pages:
         print_pdf.one_namespace(page, site)
     tab = browser.new_page(viewport={"width": PAPER, "height": 900})
@@ -208,7 +209,7 @@ def test_nothing_is_cut_off_at_the_right(browser, site):
 
 
 def test_epub_says_what_it_is(epub):
-    with ZipFile(takeaway.SITE / f"{takeaway.NAME}.epub") as book:
+    with ZipFile(built_pages.SITE / f"{takeaway.NAME}.epub") as book:
         first = book.infolist()[0]
     assert (first.filename, first.compress_type) == ("mimetype", ZIP_STORED)
     assert epub["mimetype"] == b"application/epub+zip"
@@ -219,7 +220,7 @@ def test_epub_says_what_it_is(epub):
     }
     ids = {e.get("id"): name for name, e in items.items()}
     spine = [ids[e.get("idref")] for e in package.iter("{http://www.idpf.org/2007/opf}itemref")]
-    assert spine == ["cover.xhtml", "nav.xhtml", *(f"{name}.xhtml" for name, _ in takeaway.documents())]
+    assert spine == ["cover.xhtml", "nav.xhtml", *(f"{name}.xhtml" for name, _ in built_pages.documents())]
     assert items["nav.xhtml"].get("properties") == "nav"
 
 
@@ -264,7 +265,7 @@ def test_a_formula_is_never_dropped_in_silence(browser, site, tex):
     section = BeautifulSoup(
         f'<section><span class="math">\\({tex}\\)</span></section>', "html.parser"
     ).section
-    page = takeaway.Page("intro", "", "Intro", section)
+    page = built_pages.Page("intro", "", "Intro", section)
     tab = browser.new_page()
     with pytest.raises(ValueError, match="cannot read the formula"):
         pack_epub.add_mathml([page], site, tab)
