@@ -1,7 +1,9 @@
 """Low-rank compression of neural networks: factors, ranks, layers, whole models, and what they cost."""
 
+from lowrank_utils.activations import activation_bytes
 from lowrank_utils.allocate import allocate_ranks
 from lowrank_utils.budget_explorer import BudgetExplorer
+from lowrank_utils.by_layer import LayerCost, LayerTable, cost_by_layer
 from lowrank_utils.calibrate import Moments, calibrate
 from lowrank_utils.cascade import cascade
 from lowrank_utils.compress import compress
@@ -27,6 +29,7 @@ from lowrank_utils.report import LayerReport, Report
 from lowrank_utils.repro import set_seed
 from lowrank_utils.search import RankSearch, find_rank
 from lowrank_utils.spectral_rules import evbmf_rank, gavish_donoho_rank
+from lowrank_utils.speed import Speed, measure_speed
 from lowrank_utils.svd import low_rank_approximation, relative_error, singular_values, truncated_svd
 from lowrank_utils.training import accuracy, auc, train_nn
 from lowrank_utils.within import compress_within
@@ -35,7 +38,9 @@ __all__ = [
     "BudgetExplorer",
     "Cost",
     "CostTable",
+    "LayerCost",
     "LayerReport",
+    "LayerTable",
     "LowRankLinear",
     "Moments",
     "Net",
@@ -45,9 +50,11 @@ __all__ = [
     "RankExplorer",
     "RankSearch",
     "Report",
+    "Speed",
     "Split",
     "WeightedFactors",
     "accuracy",
+    "activation_bytes",
     "allocate_ranks",
     "auc",
     "break_even_rank",
@@ -55,6 +62,7 @@ __all__ = [
     "cascade",
     "compress",
     "compress_within",
+    "cost_by_layer",
     "cost_table",
     "count_macs",
     "count_params",
@@ -65,6 +73,7 @@ __all__ = [
     "load_split",
     "low_rank_approximation",
     "measure_latency",
+    "measure_speed",
     "rank_for_energy",
     "relative_error",
     "set_seed",

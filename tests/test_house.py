@@ -21,14 +21,15 @@ PACKAGE = Path(lowrank_utils.__file__).parent
 LONGEST = 220  # one concept a module: about 200 lines with docstrings, never squeezed to fit
 FLOORS = {
     0: ("_checks",),  # the ground that every floor stands on
-    1: ("calibrate", "explorer_page", "knapsack", "macs"),
-    2: ("cost", "counters", "knapsack", "svd", "training"),
+    1: ("calibrate", "explorer_page", "knapsack", "operators", "owners"),
+    2: ("counters", "macs", "knapsack", "svd", "training"),
     3: ("conv", "data_aware", "layers", "nested", "pivoted", "ranks", "spectral_rules"),
-    4: ("allocate", "cascade", "search"),
+    4: ("allocate", "by_layer", "cascade", "search", "speed"),
     5: ("compress", "explorer", "optimize_rank", "report"),
     6: ("within",),
     7: ("budget_explorer", "exercises"),
 }
+FLOORS[3] += ("activations", "cost")
 LEAVES = ("data", "models", "plotting", "repro")  # nobody but __init__ and the exercises imports them
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 DESIGN = set(
