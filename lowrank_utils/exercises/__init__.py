@@ -7,6 +7,11 @@ import operator
 from collections.abc import Callable
 
 from lowrank_utils import _checks
+from lowrank_utils.exercises import record
+from lowrank_utils.exercises.record import progress
+from lowrank_utils.exercises.worked import hint, solution
+
+__all__ = ["check", "hint", "progress", "solution"]
 
 Judge = Callable[[object], str | None]
 """Takes an answer that is not None; returns None if it is right, else a hint in one sentence."""
@@ -33,10 +38,12 @@ def check(exercise: str, answer: object) -> None:
         print(f"{exercise}: no answer yet.")
         return
     try:
-        hint = judges[exercise](answer)
+        wrong = judges[exercise](answer)
     except Exception as error:  # an answer may be anything, and must not stop the notebook
-        hint = f"your answer raised {type(error).__name__}: {error}"
-    print(f"{exercise}: right." if hint is None else f"{exercise}: not yet: {hint}")
+        wrong = f"your answer raised {type(error).__name__}: {error}"
+    print(f"{exercise}: right." if wrong is None else f"{exercise}: not yet: {wrong}")
+    if wrong is None:
+        record.solved(exercise)
 
 
 def _whole(answer: object) -> int | None:
