@@ -73,23 +73,38 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
   const scroll = (parent, label) =>
     add(parent, "div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label });
 
+  // Where a chart of scores starts: from the lower quartile, if all between it and the best is a quarter of the
+  // whole at most. A few ranks that know nothing would flatten the rest to a line.
+  const footOf = (ys, limit) => {
+    const rising = [...ys].sort((a, b) => a - b), least = Math.min(rising[0], limit ?? Infinity);
+    const high = Math.max(rising.at(-1), limit ?? -Infinity);
+    const near = Math.min(rising[Math.floor(rising.length / 4)], limit ?? Infinity);
+    return high > near && high - near <= (high - least) / 4 ? near : least;
+  };
+
   // Scores over x: a dot each, a line, the lowest score allowed (dashed), the choice (diamond). Returns a
-  // function that moves the disc of the present one.
-  const chart = (parent, { xs, ys, log = false, stairs = false, limit = null, chosen = null, title, unit }) => {
+  // function that moves the disc of the present one. `from`: lower scores are hollow dots on the axis.
+  // `axis`: where x runs from and to, and who labels it, if not its least and its largest.
+  const chart = (parent, options) => {
+    const { xs, ys, log = false, stairs = false, limit = null, chosen = null, title, unit, from, axis } = options;
     const svg = add(parent, "svg", { viewBox: "0 0 360 150", role: "img" });
     const ink = { stroke: "currentColor", fill: "none" }, label = { "font-size": 12, fill: "currentColor" };
     const all = limit === null ? ys : [...ys, limit];
-    const low = Math.min(...all), high = Math.max(...all), scale = log ? Math.log : (x) => x;
-    const left = scale(Math.min(...xs)), right = scale(Math.max(...xs));
+    const low = from ?? Math.min(...all), high = Math.max(...all), scale = log ? Math.log : (x) => x;
+    const left = axis ? axis.low : scale(Math.min(...xs)), right = axis ? axis.high : scale(Math.max(...xs));
     const X = (x) => 50 + 294 * (right > left ? (scale(x) - left) / (right - left) : 0.5);
-    const Y = (y) => 118 - 92 * (high > low ? (y - low) / (high - low) : 0.5);
+    const Y = (y) => (y < low ? 124 : 118 - 92 * (high > low ? (y - low) / (high - low) : 0.5));
+    const places = high > low ? Math.max(2, Math.ceil(-Math.log10(high - low))) : 2;
     add(svg, "text", { x: 4, y: 12, ...label }, title);
     for (const y of new Set([low, high])) {
-      add(svg, "text", { x: 42, y: Y(y) + 4, "text-anchor": "end", ...label }, y.toFixed(2));
+      add(svg, "text", { x: 44, y: Y(y) + 4, "text-anchor": "end", ...label }, y.toFixed(places));
     }
-    add(svg, "text", { x: 50, y: 145, ...label }, count(Math.min(...xs)));
-    add(svg, "text", { x: 197, y: 145, "text-anchor": "middle", ...label }, unit);
-    add(svg, "text", { x: 350, y: 145, "text-anchor": "end", ...label }, count(Math.max(...xs)));
+    if (axis) axis.draw(svg, X);
+    else {
+      add(svg, "text", { x: 50, y: 145, ...label }, count(Math.min(...xs)));
+      add(svg, "text", { x: 197, y: 145, "text-anchor": "middle", ...label }, unit);
+      add(svg, "text", { x: 350, y: 145, "text-anchor": "end", ...label }, count(Math.max(...xs)));
+    }
     add(svg, "path", { d: "M48,22V124H352", ...ink, "stroke-width": 0.8 });
     if (limit !== null) {
       add(svg, "path", { d: `M48,${Y(limit)}H352`, ...ink, "stroke-dasharray": "4 3" });
@@ -98,12 +113,13 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
     }
     let best = -Infinity;
     const path = xs.map((x, i) => {
-      const before = best;
+      const off = ys[i] < low || ys[i - 1] < low;
       best = stairs ? Math.max(best, ys[i]) : ys[i];
-      return i && stairs ? `H${X(x)}V${Y(best)}` : `${i ? "L" : "M"}${X(x)},${Y(best)}`;
+      return i && stairs ? `H${X(x)}V${Y(best)}` : `${i && !off ? "L" : "M"}${X(x)},${Y(best)}`;
     });
     add(svg, "path", { d: path.join(""), ...ink });
-    xs.forEach((x, i) => add(svg, "circle", { cx: X(x), cy: Y(ys[i]), r: 1.8, fill: "currentColor" }));
+    xs.forEach((x, i) => add(svg, "circle", { cx: X(x), cy: Y(ys[i]), r: 1.8, stroke: "currentColor",
+      "stroke-width": 0.8, fill: ys[i] < low ? "none" : "currentColor" }));
     const i = xs.indexOf(chosen);
     if (i >= 0) add(svg, "path", { d: `M${X(chosen)},${Y(ys[i]) - 9}l9,9l-9,9l-9,-9z`, ...ink, "stroke-width": 1.5 });
     const disc = add(svg, "circle", { r: 4.5, style: "fill:var(--kept)" });
@@ -144,7 +160,7 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
     }
   }
 
-  const tools = { add, short, percent, count, rows, grid, scroll, chart };
+  const tools = { add, short, percent, count, rows, grid, scroll, chart, footOf };
   return (kind, build) => {
     if (kind) builders[kind] = builders[kind] || build(tools);
     if (!document.getElementById("lowrank-explorer-style")) {

@@ -35,6 +35,8 @@ class RankExplorer:
     * the errors and energies shown are those of W as given, to a tenth of a percent.
 
     Rounded factors do not multiply to W: at full rank the page takes W itself, and the residual is exactly 0.
+    Scores stand under the spectrum, on one rank axis. Theirs starts at the lower quartile where the rest lie
+    within a quarter of the whole range; lower scores are then hollow dots on the axis, and named below it.
 
     Args:
         W: Matrix (m, n).

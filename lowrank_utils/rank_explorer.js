@@ -1,7 +1,7 @@
 // RankExplorer: W, its rank-r approximation and their difference. See explorer.py.
 window.lowrankExplorer("rank", (tools) => {
   "use strict";
-  const { add, short, percent, rows, grid, scroll, chart } = tools;
+  const { add, short, percent, rows, grid, scroll, chart, footOf } = tools;
   const PUOR = ["7f3b08", "b35806", "e08214", "fdb863", "fee0b6", "f7f7f7",
     "d8daeb", "b2abd2", "8073ac", "542788", "2d004b"].map(
     (c) => [0, 2, 4].map((i) => parseInt(c.slice(i, i + 2), 16)));
@@ -56,27 +56,51 @@ window.lowrankExplorer("rank", (tools) => {
       style: `background:linear-gradient(90deg,${PUOR.map((c) => `rgb(${c})`)})` });
     key.append(`${short(limit)}${image ? "" : "; 0 is white"}`);
 
+    const tried = Object.keys(d.curve).map(Number), scores = Object.values(d.curve), scored = tried.length > 1;
+
+    // One rank axis for the spectrum and, under it, the scores: a bar and its dot stand above each other.
+    const label = { "font-size": 12, fill: "currentColor" };
+    const breakEven = (svg, X, y1, y2) => d.even < 1 ? null : add(svg, "line",
+      { x1: X(d.even), x2: X(d.even), y1, y2, stroke: "currentColor", "stroke-dasharray": "3 3" });
+    const ticks = (svg, X, y) => {
+      const even = X(d.even), end = even + 55 > X(full) - 8; // leave room for the last rank
+      if (d.even < 1) add(svg, "text", { x: 197, y, ...label, "text-anchor": "middle" }, full > 1 ? "rank" : "");
+      else add(svg, "text", { x: even + (end ? 6 : 0), y, ...label, "text-anchor": end ? "end" : "middle" },
+        `break-even rank ${d.even}`);
+      for (const r of new Set([1, full])) {
+        const taken = d.even >= 1 && Math.abs(X(r) - even) < 16;
+        if (!taken) add(svg, "text", { x: X(r), y, ...label, "text-anchor": "middle" }, r);
+      }
+    };
+    const axis = { low: 0.5, high: full + 0.5, draw: (svg, X) => {
+      breakEven(svg, X, 18, 130);
+      ticks(svg, X, 142);
+    } };
+
     // The spectrum: kept values are filled, the others outlined, and a line stands between them. An image's
     // falls over decades, so its bars are logarithms, down to the power of ten below the least above 0.
-    const svg = add(root, "svg", { viewBox: "0 0 360 108", role: "img" }), wide = 340 / full;
+    const svg = add(root, "svg", { viewBox: `0 0 360 ${scored ? 92 : 108}`, role: "img" }), wide = 294 / full;
+    const X = (r) => 50 + wide * (r - 0.5);
     const floor = 10 ** Math.floor(Math.log10(S.findLast((s) => s > 0) ?? 1));
     const log = image && S[0] > floor;
     const height = (s) => 66 * (log ? Math.log(Math.max(1, s / floor)) / Math.log(S[0] / floor) : s / (S[0] || 1));
-    const bars = S.map((s, i) => add(svg, "rect", { x: 10 + wide * (i + 0.1), width: 0.8 * wide,
+    const bars = S.map((s, i) => add(svg, "rect", { x: X(i + 1) - 0.4 * wide, width: 0.8 * wide,
       y: 84 - height(s), height: height(s), stroke: "currentColor", "stroke-width": Math.min(1, wide / 5) }));
     const cut = add(svg, "line", { y1: 14, y2: 90, stroke: "currentColor", "stroke-width": 1.5 });
-    const kept = add(svg, "text", { y: 11, "font-size": 12, fill: "currentColor" });
-    if (d.even >= 1) {
-      const x = 10 + wide * d.even, end = x > 180;
-      add(svg, "line", { x1: x, x2: x, y1: 14, y2: 93, stroke: "currentColor", "stroke-dasharray": "3 3" });
-      add(svg, "text", { x, y: 105, "font-size": 12, fill: "currentColor",
-        "text-anchor": end ? "end" : "start" }, `break-even rank ${d.even}`);
-    }
+    const kept = add(svg, "text", { y: 11, ...label });
+    add(svg, "text", { x: 44, y: 24, ...label, "text-anchor": "end" }, short(S[0]));
+    add(svg, "text", { x: 44, y: 88, ...label, "text-anchor": "end" }, short(log ? floor : 0));
+    breakEven(svg, X, 16, 92);
+    if (!scored) ticks(svg, X, 105);
     if (log) add(root, "div", {}, `Bars: singular values on a log scale, from ${short(S[0])} down to ${short(floor)}.`);
 
-    const tried = Object.keys(d.curve).map(Number), scores = Object.values(d.curve);
-    const mark = tried.length > 1 ? chart(root, { xs: tried, ys: scores, limit: d.allowed, chosen: d.found,
-      title: d.found ? `Score; diamond: rank ${d.found}, the smallest allowed` : "Score", unit: "rank" }) : null;
+    const from = scored ? footOf(scores, d.allowed) : 0, lower = scores.filter((score) => score < from);
+    const mark = scored ? chart(root, { xs: tried, ys: scores, limit: d.allowed, chosen: d.found, from, axis,
+      title: d.found ? `Score; diamond: rank ${d.found}, the smallest allowed` : "Score" }) : null;
+    if (lower.length) {
+      const [worst, best] = [Math.min(...lower), Math.max(...lower)].map((score) => score.toFixed(3));
+      add(root, "div", {}, `Hollow: scores below the axis, ${worst === best ? worst : `from ${worst} to ${best}`}.`);
+    }
 
     const row = rows(root), error = row("Relative error"), energy = row("Energy kept");
     const cost = row(image ? "Numbers to store, r(m + n) of mn" : "Parameters, r(m + n) of mn");
@@ -102,7 +126,7 @@ window.lowrankExplorer("rank", (tools) => {
       canvases[1].setAttribute("aria-label", `Approximation of ${d.name}, ${now}`);
       const far = D.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
       canvases[2].setAttribute("aria-label", `Difference at ${now}; largest entry ${short(far)}`);
-      const x = 10 + wide * r;
+      const x = 50 + wide * r;
       bars.forEach((bar, i) => bar.setAttribute("style", `fill:${i < r ? "var(--kept)" : "none"}`));
       for (const end of ["x1", "x2"]) cut.setAttribute(end, x);
       kept.setAttribute("x", x + (x > 180 ? -3 : 3));
@@ -115,10 +139,10 @@ window.lowrankExplorer("rank", (tools) => {
       const used = r * (m + n);
       cost.textContent = `${used} of ${m * n} (${percent(used / (m * n))})${r > d.even ? ": more than W" : ""}`;
       if (macs) macs.textContent = `${used} of ${m * n}`;
-      const scored = r in d.curve ? d.curve[r].toFixed(4) : "not measured";
-      if (score) score.textContent = scored + (r === d.found ? ": the smallest rank allowed" : "");
+      const told = r in d.curve ? d.curve[r].toFixed(4) : "not measured";
+      if (score) score.textContent = told + (r === d.found ? ": the smallest rank allowed" : "");
       if (mark) mark(r, `Score against rank, ${Math.min(...scores).toFixed(4)} to ${Math.max(...scores).toFixed(4)}; ` +
-        `rank ${r}: ${scored}` + (d.found ? `; smallest rank allowed: ${d.found}` : ""));
+        `rank ${r}: ${told}` + (d.found ? `; smallest rank allowed: ${d.found}` : ""));
       sheet.replaceChildren();
       const all = [[d.name, W], [`Approximation, rank ${r}`, A], ["Difference", D]];
       if (small) {

@@ -71,6 +71,8 @@ CONTRAST = """() => {
                   ...rects.map((e) => ratio(light(getComputedStyle(e).color))));
 }"""
 
+MIDDLES = "all => all.map((e) => e.getBoundingClientRect()).map((b) => (b.left + b.right) / 2)"
+
 
 @pytest.fixture
 def show(browser, tmp_path):
@@ -172,6 +174,45 @@ def test_a_search_is_drawn_and_its_rank_marked(show):
     assert sorted(dots[:4]) == dots[:4]  # ranks rise to the right
     assert dots[0][1] > dots[2][1] > dots[1][1] > dots[3][1]  # a better score stands higher
     assert chart.locator("text", has_text="lowest score allowed").count() == 1
+
+
+def test_spectrum_and_scores_share_one_rank_axis(show):
+    curve = {
+        r: 0.2 + 0.2 * min(r, 3) + 0.001 * (r % 4) for r in range(1, 31)
+    }  # up to break-even 24 and beyond
+    page = show(RankExplorer(LARGE, curve=curve))
+    spectrum, chart = page.locator("svg").all()
+    bars = spectrum.locator("rect").evaluate_all(MIDDLES)
+    dots = chart.locator("circle").evaluate_all(MIDDLES)
+    assert len(bars) == 40 and len(dots) == 31  # 30 scores and the disc
+    assert dots[:30] == pytest.approx(bars[:30], abs=0.5)
+    dashed = [float(line.get_attribute("x1")) for line in page.locator("svg line[stroke-dasharray]").all()]
+    assert len(dashed) == 2 and dashed[0] == pytest.approx(dashed[1])
+    assert [page.get_by_text("break-even rank 24", exact=True).count(), spectrum.locator("text").count()] == [
+        1,
+        3,
+    ]
+
+
+def test_the_score_axis_is_zoomed_to_where_ranks_differ(show):
+    plain = {1: 0.2, 2: 0.5, 3: 0.7, 4: 0.9}  # spread evenly: nothing to zoom
+    hidden = {1: 0.2, 2: 0.96, 3: 0.961, 4: 0.963}
+    page = show(RankExplorer(W, curve=plain), RankExplorer(W, curve=hidden))
+    texts = [chart.locator("text").all_text_contents() for chart in page.locator("svg:nth-of-type(2)").all()]
+    assert {"0.20", "0.90"} <= set(texts[0]) and {"0.960", "0.963"} <= set(texts[1])
+    fills = [
+        [dot.get_attribute("fill") for dot in chart.locator("circle").all()[:4]]
+        for chart in page.locator("svg:nth-of-type(2)").all()
+    ]
+    assert fills == [["currentColor"] * 4, ["none"] + ["currentColor"] * 3]
+    assert page.get_by_text("Hollow: scores below the axis, 0.200.").count() == 1
+    first, *rest = page.locator("svg").nth(3).locator("circle").all()[:4]
+    heights = [float(dot.get_attribute("cy")) for dot in (first, *rest)]
+    assert (
+        heights == sorted(heights, reverse=True) and heights[1] - heights[3] > 80
+    )  # of 92: the zoom is used
+    page.locator("input").nth(1).press("Home")
+    assert "0.2000 to 0.9630; rank 1: 0.2000" in page.locator("svg").nth(3).get_attribute("aria-label")
 
 
 def test_an_image_keeps_its_whole_spectrum_on_a_log_scale(show):
