@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,16 @@ class Split:
     y_train: Tensor
     y_val: Tensor
     y_test: Tensor
+
+    def double(self) -> Split:
+        """The same split with X in float64: training amplifies the last digit, and double has eight to spare.
+
+        Example:
+            >>> load_split("iris").double().X_train.dtype
+            torch.float64
+        """
+        parts = {name: getattr(self, name).double() for name in ("X_train", "X_val", "X_test")}
+        return replace(self, **parts)
 
 
 @cache

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -112,16 +113,23 @@ def auc_of(scores: Tensor, y: Tensor) -> float:
     if scores.ndim != 2 or scores.shape[1] < 2 or scores.shape[:1] != y.shape:
         shapes = f"{tuple(scores.shape)} and {tuple(y.shape)}"
         raise ValueError(f"logits and y of shapes {shapes} must be (N, C) with C >= 2 and (N,) for an AUC")
+    if bool(scores.isnan().any()):
+        raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan in it; an AUC needs numbers")
     P = scores.double().softmax(-1).cpu().numpy()  # (N, C)
     classes, labels = P.shape[-1], y.cpu().numpy()
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
         raise ValueError(f"y must hold every one of the {classes} classes for an AUC; it lacks {missing}")
-    if (highest := int(labels.max())) >= classes:
-        raise ValueError(f"y holds the label {highest}, but the logits only have {classes} classes, from 0")
-    if classes == 2:
-        return float(roc_auc_score(labels, P[:, 1]))
-    return float(roc_auc_score(labels, P, multi_class="ovr", average="macro"))
+    other = sorted(set(labels.tolist()) - set(range(classes)))
+    if other:
+        raise ValueError(f"y holds the label {other[-1]}, but the logits only have {classes} classes, from 0")
+    # Mann and Whitney: the pairs in the right order are the ranks of a class, less those within it. All
+    # columns are ranked at once; roc_auc_score, a column at a time, takes 10 times as long
+    ours = labels[:, None] == np.arange(classes)  # (N, C)
+    size = ours.sum(0)
+    pairs = (rankdata(P, axis=0) * ours).sum(0) - size * (size + 1) / 2
+    areas = pairs / (size * (len(labels) - size))
+    return float(areas[1] if classes == 2 else areas.mean())
 
 
 def accuracy(net: nn.Module, X: Tensor, y: Tensor) -> float:

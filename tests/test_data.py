@@ -163,3 +163,13 @@ def test_parts_that_leave_nothing_to_train_on():
 def test_a_split_is_frozen():
     with pytest.raises(AttributeError):
         load_split("iris").X_train = torch.zeros(1)
+
+
+def test_a_split_in_double_holds_the_same_numbers():
+    split = load_split("wine", val_size=0.2)
+    doubled = split.double()
+    assert split.X_val.dtype == torch.float32  # the one given is left alone
+    for name in ("X_train", "X_val", "X_test"):
+        part = getattr(doubled, name)
+        assert part.dtype == torch.float64 and torch.equal(part, getattr(split, name).double())
+    assert all(getattr(doubled, y) is getattr(split, y) for y in ("y_train", "y_val", "y_test"))

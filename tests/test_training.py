@@ -272,6 +272,8 @@ def test_accuracy_names_both_shapes():
     [
         (torch.eye(3), [0, 1, 1], "y must hold every one of the 3 classes for an AUC; it lacks [2]"),
         (torch.ones(4, 3), [0, 1, 2, 3], "y holds the label 3, but the logits only have 3 classes"),
+        (torch.ones(4, 3), [0, 1, 2, -1], "y holds the label -1, but the logits only have 3 classes"),
+        (torch.tensor([[math.nan, 1.0], [1.0, 0.0]]), [0, 1], "net(X) of shape (2, 2) has nan in it"),
         (torch.ones(3, 1), [0, 0, 0], "logits and y of shapes (3, 1) and (3,) must be (N, C) with C >= 2"),
         (torch.ones(2, 2, 3), [[0, 1], [2, 0]], "logits and y of shapes (2, 2, 3) and (2, 2) must be (N, C)"),
     ],
