@@ -1,5 +1,7 @@
 # make book   build the site to _build/html        make test    lint, types, every test, every chapter's outputs
 # make serve  show the site on localhost:8000      make refresh run the chapters again, in place
+# make lab    open the notebooks in JupyterLab, in my_notebooks; what you write there stays yours
+# make notebooks  write the notebooks that a reader runs to _build/notebooks (OUTPUTS=kept for their outputs too)
 # make pdf, make epub   the book as one file, beside the site's pages and linked from the first. `make book` makes both
 # where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
 # make links  ask every address on the pages whether it answers
@@ -8,10 +10,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHAPTERS ?= $(wildcard book/*.ipynb)
 TORCH_INDEX ?=
+OUTPUTS ?= cleared
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book pdf epub test lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -28,8 +31,16 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 $(SITE): .venv/.installed _config.yml _toc.yml $(wildcard book/*.* book/_ext/*.py book/assets/*.*)
 	rm -rf _build && $(BIN)/jupyter-book build -q -n -W --keep-going . || { rm -rf _build; exit 1; }
 
-book: $(SITE) $(if $(CHROMIUM),pdf epub)
+book: $(SITE) notebooks $(if $(CHROMIUM),pdf epub)
 	@$(if $(CHROMIUM),,echo "no chromium: the site is there, its PDF and EPUB are not (apt-get install chromium)")
+
+# after the site: its rule empties _build
+notebooks: $(SITE)
+	$(BIN)/python book/_ext/reader_notebooks.py _build/notebooks --outputs $(OUTPUTS)
+
+lab: .venv/.installed
+	$(BIN)/python book/_ext/reader_folders.py lab my_notebooks
+	env -u TQDM_DISABLE $(BIN)/jupyter lab --ip 127.0.0.1 --LabApp.news_url=None my_notebooks
 
 pdf epub: %: _build/html/low-rank-book.%
 

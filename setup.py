@@ -1,4 +1,4 @@
-"""An installed package carries the hints and solutions of the chapters; a clone reads its `book/` for them."""
+"""An installed package carries the chapters' hints and solutions; a clone reads its `book/` for them."""
 
 import json
 import sys

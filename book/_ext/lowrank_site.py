@@ -100,6 +100,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Register the steps."""
+    app.setup_extension("reader_site")
     app.add_config_value("comments_config", {}, "")  # Jupyter Book sets it; sphinx_comments is off
     app.connect("config-inited", set_repository)
     app.connect("html-page-context", add_metatags)

@@ -1,6 +1,6 @@
 """Where the words of a chapter lead from a notebook: papers, the glossary, pages of the site, chapters.
 
-A reader's notebook lies on Binder, on Colab or in a downloads folder. Links to chapters stay within its folder;
+A reader's notebook lies on Binder, on Colab or in a downloads folder. Links to chapters stay in its folder;
 all others are full addresses.
 """
 

@@ -1,8 +1,8 @@
 """A chapter's MyST as the plain Markdown that JupyterLab, Notebook 7, Colab, VS Code and GitHub all show.
 
-The site's own parser reads the text, and mdformat writes it again. A box becomes a quotation with a bold title,
-a folded one `<details>`; both read well where styles are stripped. What has no face here, be it a directive,
-a role or a kind of block, is an error: raw text is never passed on.
+The site's own parser reads the text, and mdformat writes it again. A box becomes a quotation with a bold
+title, a folded one `<details>`; both read well where styles are stripped. What has no face here, be it a
+directive, a role or a kind of block, is an error: raw text is never passed on.
 """
 
 import base64

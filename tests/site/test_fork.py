@@ -65,10 +65,7 @@ def fork(tmp_path_factory):
     """Site of a fork that has changed nothing: three pages, built with the address in the environment."""
     root = tmp_path_factory.mktemp("fork")
     shutil.copy(ROOT / "_config.yml", root)
-    shutil.copytree(ROOT / "book" / "_ext", root / "book" / "_ext")
-    shutil.copytree(ROOT / "book" / "assets", root / "book" / "assets")
-    for name in ("intro.md", "run.md", "01_baseline_net.ipynb", "references.bib"):
-        shutil.copy(ROOT / "book" / name, root / "book")
+    shutil.copytree(ROOT / "book", root / "book")
     (root / "_toc.yml").write_text(yaml.safe_dump(TOC), encoding="utf-8")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "-q", "."]
     env = os.environ | {"REPOSITORY_URL": FORK}
@@ -95,8 +92,8 @@ def test_a_fork_that_changes_nothing_opens_itself(fork, name):
     assert other_addresses("\n".join(found), FORK, name) == []
     if name.startswith("01"):
         path = f"book/{name}.ipynb"
-        assert f"https://mybinder.org/v2/gh/Ann/her-fork/{BRANCH}?urlpath=lab/tree/{path}" in found
-        assert f"https://colab.research.google.com/github/Ann/her-fork/blob/{BRANCH}/{path}" in found
+        assert f"https://mybinder.org/v2/gh/Ann/her-fork/notebooks?urlpath=lab/tree/{path}" in found
+        assert f"https://colab.research.google.com/github/Ann/her-fork/blob/notebooks/{path}" in found
 
 
 def test_every_page_of_this_site_names_this_repository(site):
