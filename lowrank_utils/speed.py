@@ -13,6 +13,7 @@ from lowrank_utils.cost import measure_latency, synchronize
 from lowrank_utils.macs import count_macs
 
 _ROUNDS = 5
+_PRODUCTS = 6  # a round; short ones, as a long one is sure to be interrupted on a busy machine
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Speed:
 
 @torch.no_grad()
 def measure_speed(
-    model: nn.Module, *inputs: Tensor, size: int = 1024, min_run_time_s: float = 0.2, threads: int = 1
+    model: nn.Module, *inputs: Tensor, size: int = 512, min_run_time_s: float = 0.2, threads: int = 1
 ) -> Speed:
     r"""Speed of one forward, 2 x MACs / time, and of the largest thing that runs at full speed here.
 
     The peak is that of the product of two ``size`` x ``size`` matrices, 2 size^3 FLOPs, in the dtype and on
-    the device of the model's first parameter (or of the first input): the fastest of all rounds, while the
+    the device of the model's first parameter (or of the first input): the fastest of 30 runs, while the
     model's speed is by its median. Both are timed in turns, so that a busy moment hits both. A model that
     spends its time in calls, in memory or in work that counts 0 stays far below the peak.
 
@@ -47,7 +48,7 @@ def measure_speed(
     Args:
         model: Any module; it is not changed.
         *inputs: What to call it with.
-        size: Rows and columns of the square product.
+        size: Rows and columns of the square product. A graphics card needs 4096 or more to be busy.
         min_run_time_s: Seconds to spend on the model.
         threads: Threads that torch may use; the number in force is put back.
 
@@ -85,11 +86,12 @@ def _seconds_of_product(square: Tensor, threads: int) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        torch.mm(square, square)  # warm
-        synchronize([square])
-        start = time.perf_counter()
-        torch.mm(square, square)
-        synchronize([square])
-        return time.perf_counter() - start
+        times = []
+        for _ in range(_PRODUCTS):
+            start = time.perf_counter()
+            torch.mm(square, square)
+            synchronize([square])
+            times.append(time.perf_counter() - start)
+        return min(times)
     finally:
         torch.set_num_threads(before)
