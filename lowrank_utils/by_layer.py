@@ -16,9 +16,16 @@ from lowrank_utils.macs import tally
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module's row: what it owns itself, without its parts. ``layer`` is "" for the model itself.
+    """One module's row of a ``LayerTable``: what it owns itself, without its parts.
 
-    ``backward_macs`` and ``activation_bytes`` are None unless the backward pass was asked for.
+    Attributes:
+        layer: Dotted name; "" for the model itself.
+        kind: Name of its class.
+        calls: How often it was called.
+        params: Its parameters.
+        macs: Multiply-adds of the forward.
+        backward_macs: Multiply-adds of the backward pass; None unless that was asked for.
+        activation_bytes: Bytes saved for the backward pass; None unless that was asked for.
     """
 
     layer: str

@@ -36,12 +36,21 @@ class Moments:
 
     @classmethod
     def empty(cls, n: int, device: torch.device | None = None) -> Self:
-        """No rows yet, of n inputs."""
+        """No rows yet, of n inputs.
+
+        Args:
+            n: Inputs of the layer.
+            device: Where the moments are kept; by default torch's own choice.
+        """
         zero = torch.zeros(n, n, dtype=torch.float64, device=device)
         return cls(0, 0, zero[0].clone(), zero, None)
 
     def add(self, x: Tensor) -> None:
-        """Merge a batch of rows (N, n) by the pairwise update of Chan et al.: no cancellation."""
+        """Merge a batch of rows by the pairwise update of Chan et al.: no cancellation.
+
+        Args:
+            x: Rows (N, n) in float64; an empty batch changes nothing.
+        """
         count, mean = len(x), x.mean(0)
         if count == 0:
             return

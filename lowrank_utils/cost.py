@@ -106,7 +106,15 @@ def measure_latency(
 
 @dataclass(frozen=True)
 class Cost:
-    """One model's row: MACs for the inputs given, ``latency_ms`` or None."""
+    """One model's row of a ``CostTable``.
+
+    Attributes:
+        name: The model's name.
+        params: Parameters; one that is shared counts once.
+        macs: Multiply-adds for the inputs given, the whole batch.
+        size_bytes: Bytes of the saved state.
+        latency_ms: Median milliseconds of one forward; None if not measured.
+    """
 
     name: str
     params: int
@@ -117,7 +125,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class CostTable:
-    """Rows of ``cost_table``, found by name; prints as a table."""
+    """Rows of ``cost_table``, found by name, ``table["dense"]``; prints as a table.
+
+    Attributes:
+        rows: A ``Cost`` a model, in the order given.
+    """
 
     rows: tuple[Cost, ...]
 

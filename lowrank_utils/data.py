@@ -19,7 +19,16 @@ from lowrank_utils import _checks
 
 @dataclass(frozen=True)
 class Split:
-    """Training, validation and test part: X float32 (N, n), y int64 (N,)."""
+    """Training, validation and test part of a data set, as ``load_split`` cuts it.
+
+    Attributes:
+        X_train: Training samples, float32 (N, n), of mean 0 and deviation 1 in each feature.
+        X_val: Validation samples, scaled like the training part; (0, n) unless ``val_size`` was given.
+        X_test: Test samples, scaled like the training part.
+        y_train: Training labels, int64 (N,), from 0.
+        y_val: Validation labels.
+        y_test: Test labels.
+    """
 
     X_train: Tensor
     X_val: Tensor

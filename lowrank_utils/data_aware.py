@@ -31,7 +31,11 @@ def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class WeightedFactors:
-    """All ranks of one layer at once: singular values S (k,) of L^T W C^1/2, and what to cut for a rank."""
+    """All ranks of one layer at once, as ``weighted_factors`` returns them.
+
+    Attributes:
+        S: Singular values (k,) of L^T W C^1/2, largest first, k = min(m, n).
+    """
 
     S: Tensor
     _U: Tensor  # (m, k), eigenvectors
@@ -41,7 +45,15 @@ class WeightedFactors:
     _mean: Tensor  # (n,)
 
     def at(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A (m, r), B (r, n) and the bias's change (m,), in float64."""
+        """Factors A (m, r) and B (r, n) and the bias's change (m,), in float64.
+
+        Args:
+            rank: The rank r, from 1 to min(m, n).
+
+        Raises:
+            TypeError: If ``rank`` is no integer.
+            ValueError: If ``rank`` is out of range.
+        """
         r = _checks.rank(rank, *self._W.shape)
         A = self._U[:, :r]  # (m, r)
         B = A.T @ self._LtW  # (r, n)

@@ -46,7 +46,7 @@ class Net(_Indexed):
 class NetLite(_Indexed):
     r"""The low-rank net: fc1 is replaced by v1(core1(u1(x))), with no activation between.
 
-    Composed weight: W' = v1.weight @ core1.weight @ u1.weight, (10, r)(r, r)(r, 4) = (10, 4).
+    Composed weight: ``v1.weight @ core1.weight @ u1.weight``, (10, r)(r, r)(r, 4) = (10, 4).
     ``netlite[0]`` to ``netlite[3]`` are u1, core1, v1 and fc2.
 
     Args:

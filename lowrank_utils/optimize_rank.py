@@ -34,7 +34,8 @@ class OptimizeRank:
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(2, 6, bias=False))
-        >>> _ = net[0].weight.data.copy_(torch.eye(6, 2))
+        >>> _ = nn.init.eye_(net[0].weight)
+        >>> net[0].weight.data[0] = torch.tensor([2.0, 0.5])
         >>> X, y = torch.eye(2), torch.tensor([0, 1])
         >>> OptimizeRank(X, net, y, delta=0.5).optimize_rank_binary_search()
         Max rank: 1
@@ -64,11 +65,19 @@ class OptimizeRank:
         self.max_rank = break_even_rank(m, n, core=True)
 
     def optimize_rank_binary_search(self) -> tuple[int | None, float, float]:
-        """Bisect: few scores, a feasible rank, not always the smallest."""
+        """Bisect: few scores, a feasible rank, not always the smallest.
+
+        Returns:
+            The rank or None, the drop phi - phi_r at it (nan if None), and the share saved (0 if None).
+        """
         return self._search("binary")
 
     def optimize_rank_brute_force(self) -> tuple[int | None, float, float]:
-        """Score every rank: the smallest feasible one."""
+        """Score every rank: the smallest feasible one.
+
+        Returns:
+            The rank or None, the drop phi - phi_r at it (nan if None), and the share saved (0 if None).
+        """
         return self._search("scan")
 
     def _search(self, method: str) -> tuple[int | None, float, float]:

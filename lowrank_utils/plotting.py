@@ -45,7 +45,14 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def spectrum(S: Tensor, *, kept: int = 0, ax: Axes | None = None, log: bool = False) -> Axes:
-    """Singular values by index; the first ``kept`` are filled, the others hollow."""
+    """Singular values by index; the first ``kept`` are filled, the others hollow.
+
+    Args:
+        S: Singular values (k,).
+        kept: How many are kept; 0 names none.
+        ax: Where to draw; None makes a figure.
+        log: Whether the value axis is logarithmic.
+    """
     ax = _axes(ax)
     s, index = S.detach().double().numpy(), np.arange(1, len(S) + 1)
     ax.plot(index, s, color="#888888", lw=1, zorder=1)
@@ -61,7 +68,12 @@ def spectrum(S: Tensor, *, kept: int = 0, ax: Axes | None = None, log: bool = Fa
 
 
 def heatmaps(matrices: Mapping[str, Tensor], *, annotate: bool = False) -> Figure:
-    """Matrices side by side on one colour scale, symmetric about 0 (orange negative, purple positive)."""
+    """Matrices side by side on one colour scale, symmetric about 0 (orange negative, purple positive).
+
+    Args:
+        matrices: Matrices (m, n) by title.
+        annotate: Whether to write each entry into its cell.
+    """
     fig, axes = plt.subplots(1, len(matrices), figsize=(2.6 * len(matrices), 3.6), squeeze=False)
     limit = max(float(M.detach().abs().max()) for M in matrices.values())
     for ax, (title, M) in zip(axes[0], matrices.items(), strict=True):
@@ -84,7 +96,17 @@ def decision_regions(
     classes: Sequence[str] = ("setosa", "versicolor", "virginica"),
     ax: Axes | None = None,
 ) -> Axes:
-    """Predicted class over two features, the other features at 0, with the samples on top."""
+    """Predicted class over two features, the other features at 0, with the samples on top.
+
+    Args:
+        net: Classifier, (N, n) -> (N, C).
+        X: Samples (N, n).
+        y: Labels (N,).
+        columns: The two features drawn.
+        labels: Their names, for the axes.
+        classes: Names of the classes, in the order of their labels.
+        ax: Where to draw; None makes a figure.
+    """
     ax = _axes(ax)
     a, b = columns
     low, high = X[:, columns].min(0).values - 0.5, X[:, columns].max(0).values + 0.5
@@ -105,7 +127,13 @@ def decision_regions(
 
 
 def rank_curve(search: RankSearch, *, ax: Axes | None = None, label: str | None = None) -> Axes:
-    """Score against rank, with the lowest score allowed and the rank found."""
+    """Score against rank, with the lowest score allowed and the rank found.
+
+    Args:
+        search: What ``find_rank`` returned.
+        ax: Where to draw; None makes a figure.
+        label: Name of the curve.
+    """
     ax = _axes(ax)
     ax.plot(list(search.curve), list(search.curve.values()), marker="o", ms=3, lw=1, label=label)
     ax.axhline(search.baseline, color="#888888", lw=1, label="full rank")
@@ -120,7 +148,12 @@ def rank_curve(search: RankSearch, *, ax: Axes | None = None, label: str | None 
 
 
 def frontier(report: Report, *, ax: Axes | None = None) -> Axes:
-    """Score against parameters of each network ``compress_within`` tried; the line is the Pareto frontier."""
+    """Score against parameters of each network ``compress_within`` tried; the line is the Pareto frontier.
+
+    Args:
+        report: What ``compress_within`` reported.
+        ax: Where to draw; None makes a figure.
+    """
     ax = _axes(ax)
     sizes, scores = list(report.frontier), [value for value, _ in report.frontier.values()]
     ax.scatter(sizes, scores, s=18, alpha=0.6, label="tried")
@@ -133,7 +166,14 @@ def frontier(report: Report, *, ax: Axes | None = None) -> Axes:
 
 
 def band(x: Sequence[float], runs: Tensor, *, label: str | None = None, ax: Axes | None = None) -> Axes:
-    """Mean of several runs (runs, len(x)) as a line, their 10th to 90th percentile as a band."""
+    """Mean of several runs as a line, their 10th to 90th percentile as a band.
+
+    Args:
+        x: Positions (k,).
+        runs: One run a row, (runs, k).
+        label: Name of the line.
+        ax: Where to draw; None makes a figure.
+    """
     ax = _axes(ax)
     values = runs.detach().double().numpy()
     low, high = np.percentile(values, [10, 90], axis=0)
@@ -144,7 +184,14 @@ def band(x: Sequence[float], runs: Tensor, *, label: str | None = None, ax: Axes
 
 
 def ratio_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], title: str, ax: Axes) -> None:
-    """Time factored / dense against rank / break-even rank; dashed: what parameters and MACs do."""
+    """Time factored / dense against rank / break-even rank; dashed: what parameters and MACs do.
+
+    Args:
+        x: Ranks in units of the break-even rank, (k,).
+        curves: Times in units of the dense layer's, (k,), by name.
+        title: What was timed.
+        ax: Where to draw.
+    """
     for i, (name, values) in enumerate(curves.items()):
         ax.plot(x, values, marker=MARKERS[i], ms=4, label=name)
     ax.axline((1, 1), slope=1, color="black", ls="--", lw=1, label="parameters, MACs")
@@ -154,7 +201,13 @@ def ratio_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], titl
 def strip(
     groups: Mapping[str, Sequence[float]], *, ax: Axes | None = None, unit: str = "test accuracy"
 ) -> Axes:
-    """Each value of each group as a dot, its mean as a bar: what several seeds really gave."""
+    """Each value of each group as a dot, its mean as a bar: what several seeds really gave.
+
+    Args:
+        groups: Values by name.
+        ax: Where to draw; None makes a figure.
+        unit: What the values are, for the axis.
+    """
     ax = _axes(ax)
     for i, (name, values) in enumerate(groups.items()):
         spread = i + 0.25 * (np.arange(len(values)) / max(1, len(values) - 1) - 0.5)
@@ -167,7 +220,12 @@ def strip(
 
 
 def images(pictures: Mapping[str, Tensor], *, columns: int | None = None) -> Figure:
-    """Grey pictures (height, width) with values from 0 to 1, ``columns`` in a row, by default all."""
+    """Grey pictures in rows.
+
+    Args:
+        pictures: Pictures (height, width) by title, with values from 0 to 1.
+        columns: How many in a row; None puts all in one.
+    """
     columns = columns or len(pictures)
     rows, (height, width) = -(-len(pictures) // columns), next(iter(pictures.values())).shape
     size = (3.2 * columns, (3.2 * height / width + 0.4) * rows)  # 0.4 inch for the title

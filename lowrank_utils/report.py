@@ -15,9 +15,15 @@ from lowrank_utils.knapsack import Options
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One linear layer (m, n): its rank, or None if dense; weights; MACs a sample; error.
+    """One linear layer of a ``Report``.
 
-    The error is that of L^T W C^1/2, relative, before any refit: what the allocation reckoned with.
+    Attributes:
+        layer: Dotted name.
+        shape: (m, n).
+        rank: Its rank, or None if dense.
+        params: Weights it stores, without the bias.
+        macs: Multiply-adds a sample.
+        error: Relative error of L^T W C^1/2 before any refit: what the allocation reckoned with.
     """
 
     layer: str

@@ -16,9 +16,9 @@ from lowrank_utils.svd import singular_values
 
 
 def gavish_donoho_rank(W: Tensor, *, noise: float | None = None) -> int:
-    r"""How many singular values exceed the optimal hard threshold, of W = signal + white noise.
+    r"""How many singular values exceed the optimal hard threshold, of W = signal + noise, white.
 
-    With beta = min(m, n) / max(m, n) the threshold is lambda(beta) sqrt(max(m, n)) noise, where
+    With beta = min(m, n) / max(m, n) the threshold is lambda(beta) sqrt(max(m, n)) * noise, where
     lambda^2 = 2(beta + 1) + 8 beta / (beta + 1 + sqrt(beta^2 + 14 beta + 1)); with unknown noise it is
     lambda / sqrt(mu) times the median singular value, mu the median of the Marchenko-Pastur law.
 

@@ -18,7 +18,12 @@ _PRODUCTS = 6  # a round; short ones, as a long one is sure to be interrupted on
 
 @dataclass(frozen=True)
 class Speed:
-    """Billions of operations a second: of the model, and the peak measured beside it."""
+    """Speed of a model, and the peak measured beside it.
+
+    Attributes:
+        gflops: Billions of floating-point operations a second, of the model.
+        peak_gflops: The same of the largest thing that runs at full speed here.
+    """
 
     gflops: float
     peak_gflops: float
@@ -57,7 +62,7 @@ def measure_speed(
         ValueError: If a number is out of range, or nothing is there to tell dtype and device.
 
     Reference:
-        Williams, Waterman, Patterson, "Roofline", Communications of the ACM 52(4), 2009.
+        Williams, Waterman & Patterson 2009 (the roofline).
 
     Example:
         >>> speed = measure_speed(nn.Linear(64, 64), torch.zeros(8, 64), size=128, min_run_time_s=0.01)

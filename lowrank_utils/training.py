@@ -29,7 +29,7 @@ def train_nn(
 ) -> list[float]:
     r"""Train ``net`` in place by SGD on the cross-entropy and return the loss of each epoch.
 
-    The default is full-batch gradient descent, w <- w - lr grad. With ``batch_size`` the samples
+    The default is full-batch gradient descent, w <- w - lr * grad. With ``batch_size`` the samples
     are shuffled anew each epoch by torch's global generator (see ``set_seed``).
 
     Args:

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 ASSETS = ROOT / "book" / "assets"
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-CHROME = "a.headerlink, button, div.toctree-wrapper, p.take-away"  # of no use off the screen
+# of no use off the screen
+CHROME = "a.headerlink, a:has(> .viewcode-link), button, div.toctree-wrapper, p.take-away"
 CODE_CSS = HtmlFormatter(
     style=CONFIG["sphinx"]["config"]["html_theme_options"]["pygments_light_style"]
 ).get_style_defs(".highlight")
@@ -40,6 +41,7 @@ def documents() -> list[tuple[str, str]]:
     for part in toc["parts"]:
         for i, chapter in enumerate(part["chapters"]):
             found.append((chapter["file"], "" if i else part["caption"]))
+            found += [(section["file"], "") for section in chapter.get("sections", [])]
     return [(Path(file).name, part) for file, part in found]
 
 

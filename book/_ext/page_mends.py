@@ -40,6 +40,11 @@ def no_deprecated_roles(html: str) -> str:
     return html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
+def no_label_on_a_work(html: str) -> str:
+    """Drop the number before a work of the bibliography: the text cites author and year, not numbers."""
+    return re.sub(r'(<div class="citation"[^>]*>\s*)<span class="label">.*?</span></span>\s*', r"\1", html)
+
+
 def no_list_in_a_signature(html: str) -> str:
     """Make the lines of a long signature plain lines: descriptions of nothing are no list."""
 
@@ -57,5 +62,6 @@ MENDS = (
     no_empty_table_header,
     no_repeated_ids,
     no_deprecated_roles,
+    no_label_on_a_work,
     no_list_in_a_signature,
 )

@@ -107,6 +107,12 @@ MENDED = [
         '<div class="citation-list"><div>',
     ),
     (
+        page_mends.no_label_on_a_work,
+        '<div class="citation" id="a">\n<span class="label"><span class="fn-bracket">[</span>1<span '
+        'class="fn-bracket">]</span></span>\n<p>Ann (1999).</p>',
+        '<div class="citation" id="a">\n<p>Ann (1999).</p>',
+    ),
+    (
         page_mends.no_list_in_a_signature,
         '<span class="sig-paren">(</span>\n<dl>\n<dd>W,</dd></dl>',
         '<span class="sig-paren">(</span><span class="sig-lines">\n<span class="sig-line">W,</span></span>',
