@@ -49,6 +49,8 @@ TO_MATHML = """async (formulas) => {
 def letter(variant: str, text: str) -> str:
     """Letter of a mathematical alphabet: today's readers ignore `mathvariant`, and ℝ would become R."""
     name = f"{variant.upper()} {unicodedata.name(text).removeprefix('LATIN ').replace('LETTER ', '')}"
+    if name == "ITALIC SMALL H":
+        return unicodedata.lookup("PLANCK CONSTANT")  # the only name that it has
     try:
         return unicodedata.lookup(name)
     except KeyError:

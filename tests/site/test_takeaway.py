@@ -274,7 +274,13 @@ def test_a_formula_is_never_dropped_in_silence(browser, site, tex):
 
 @pytest.mark.parametrize(
     ("variant", "text", "letter"),
-    [("double-struck", "R", "ℝ"), ("double-struck", "E", "𝔼"), ("bold", "x", "𝐱")],
+    [
+        ("double-struck", "R", "ℝ"),
+        ("double-struck", "E", "𝔼"),
+        ("bold", "x", "𝐱"),
+        ("italic", "V", "𝑉"),
+        ("italic", "h", "ℎ"),
+    ],
 )
 def test_letters_of_mathematical_alphabets(variant, text, letter):
     assert pack_epub.letter(variant, text) == letter
