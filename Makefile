@@ -4,6 +4,8 @@
 # make notebooks  write the notebooks that a reader runs to _build/notebooks (OUTPUTS=kept for their outputs too)
 # make pdf, make epub   the book as one file, beside the site's pages and linked from the first. `make book` makes both
 # where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
+# make quick  lint, types and the package tests of what changed: before each commit
+# make noise  every chapter under rounding noise, NOISE="ulps:seed ..."; CHAPTERS=book/NN_name.ipynb for one
 # make links  ask every address on the pages whether it answers
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
 PYTHON ?= python3
@@ -11,10 +13,12 @@ BIN := .venv/bin
 CHAPTERS ?= $(wildcard book/*.ipynb)
 TORCH_INDEX ?=
 OUTPUTS ?= cleared
+NOISE ?= 1:0 1:1 1:2 1:3 1:4 16:0 16:1 16:2
+NBVAL := -n 2 --dist loadscope --nbval --nbval-current-env
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book notebooks lab pdf epub test lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test quick noise lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -51,7 +55,15 @@ lint: .venv/.teaching
 	$(BIN)/ruff check . && $(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -rs -n 2 --dist loadscope --nbval --nbval-current-env lowrank_utils tests book
+	$(BIN)/pytest -rs $(NBVAL) lowrank_utils tests book
+
+quick: lint
+	$(BIN)/python tests/changed.py
+
+# the test beside the chapters brings the plugins that measure and compare
+noise: .venv/.installed
+	@for n in $(NOISE); do echo "rounding noise $$n (ulps:seed)"; \
+	ROUNDING_NOISE=$$n $(BIN)/pytest -q $(NBVAL) tests/test_figures.py $(CHAPTERS) || exit 1; done
 
 links: .venv/.installed
 	$(BIN)/jupyter-book build -q --builder linkcheck --path-output _build/links .

@@ -12,7 +12,9 @@ import zlib
 from pathlib import Path
 
 import budgets
+import figures
 import pytest
+import rounding_noise
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
@@ -23,8 +25,14 @@ FLAGS = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure the notebooks, wherever they are: a plugin named here would see this folder's tests only."""
+    """Measure the notebooks and compare their figures; with ROUNDING_NOISE=16:0 run them under noise.
+
+    Registered by hand, because a plugin that is named here would see this folder's tests only.
+    """
     config.pluginmanager.register(budgets)
+    config.pluginmanager.register(figures)
+    if os.environ.get(rounding_noise.VARIABLE):
+        os.environ.update(rounding_noise.startup(Path(tempfile.mkdtemp(prefix="noise-"))))
 
 
 def _newest_source() -> float:

@@ -1,0 +1,129 @@
+"""Rounding noise: what another processor, or another LAPACK, could have done to a notebook's numbers.
+
+``RoundingNoise(ulps, seed)`` is a dispatch mode. While it is on, each element of every floating result of a
+product, a reduction, a decomposition or a transcendental function is multiplied by 1 + u, with u uniform
+within ``ulps`` units of the last place of its dtype. Sums, differences, products and quotients of two
+numbers are left alone: IEEE 754 fixes them to the last bit. So are values that are whole numbers: counts,
+zeros and ones are exact on every processor. The draws come from a generator of its own, so the notebook's
+seeds hold.
+
+It reaches torch, and of SciPy and scikit-learn what chapters use beside it: ``scipy.linalg.eigh`` and the
+mean and scale of ``StandardScaler``. It does not reach other functions of numpy and SciPy.
+
+A kernel enters it by a startup file, which ``startup`` writes:
+
+    ROUNDING_NOISE=16:0 pytest --nbval --nbval-current-env book       # 16 ulp, seed 0
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+VARIABLE = "ROUNDING_NOISE"
+PRODUCTS = """mm addmm bmm baddbmm addbmm mv addmv dot vdot addr convolution convolution_backward
+    linalg_matrix_exp _trilinear einsum scaled_dot_product_attention
+    _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention_for_cpu_backward
+    _addmm_activation mkldnn_linear""".split()
+REDUCTIONS = """sum nansum mean var std var_mean std_mean prod cumsum cumprod norm linalg_vector_norm trace
+    logsumexp logcumsumexp native_layer_norm native_layer_norm_backward native_batch_norm
+    native_batch_norm_backward _native_batch_norm_legit native_group_norm avg_pool2d _adaptive_avg_pool2d
+    _softmax _log_softmax _softmax_backward_data _log_softmax_backward_data nll_loss_forward
+    nll_loss2d_forward mse_loss binary_cross_entropy _cdist_forward _euclidean_dist histc""".split()
+DECOMPOSITIONS = """_linalg_svd linalg_svd _linalg_eigh linalg_eigh linalg_eig linalg_qr linalg_cholesky_ex
+    cholesky_inverse cholesky_solve linalg_lstsq linalg_inv_ex _linalg_solve_ex linalg_lu_factor_ex linalg_lu
+    linalg_lu_solve linalg_solve_triangular triangular_solve _linalg_det _linalg_slogdet linalg_pinv
+    linalg_householder_product geqrf ormqr""".split()
+TRANSCENDENTAL = """exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh
+    sigmoid erf erfc erfinv pow rsqrt gelu gelu_backward silu silu_backward softplus softplus_backward
+    log_sigmoid_forward elu mish tanh_backward sigmoid_backward lgamma digamma logaddexp""".split()
+NOISY = {*PRODUCTS, *REDUCTIONS, *DECOMPOSITIONS, *TRANSCENDENTAL}
+NOISY |= {f"{name}_" for name in NOISY}  # the forms that write in place, addmm_ and the like
+
+
+class RoundingNoise(TorchDispatchMode):
+    """While it is on, results that a processor may round differently are rounded differently.
+
+    Args:
+        ulps: Largest move, in units of the last place (eps of the dtype, relative to the value).
+        seed: Of the noise alone.
+    """
+
+    def __init__(self, ulps: float, seed: int) -> None:
+        super().__init__()
+        self.ulps, self.generator = ulps, torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator, then move its floating results in place."""
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in NOISY:
+            for result in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(result, Tensor) and result.is_floating_point() and result.numel():
+                    self.move(result)
+        return out
+
+    def move(self, x: Tensor) -> None:
+        """Multiply the elements that are no whole numbers by 1 + u; once more rounded to x's dtype."""
+        x = x.detach()
+        dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
+        u = torch.rand(x.shape, generator=self.generator, dtype=dtype) * 2 - 1
+        wide = x.to(dtype)
+        moved = wide * (1 + self.ulps * torch.finfo(x.dtype).eps * u)
+        x.copy_(torch.where(wide == wide.round(), wide, moved))
+
+
+def wrap_scipy_and_sklearn(noise: RoundingNoise) -> None:
+    """Let the noise reach what the package takes from SciPy and scikit-learn."""
+    import scipy.linalg
+    from sklearn.preprocessing import StandardScaler
+
+    def moved(x: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(np.ascontiguousarray(x).copy())
+        noise.move(tensor)
+        return tensor.numpy()
+
+    eigh, fit = scipy.linalg.eigh, StandardScaler.fit
+
+    @functools.wraps(eigh)
+    def noisy_eigh(*args: Any, **kwargs: Any) -> Any:
+        out = eigh(*args, **kwargs)
+        return tuple(map(moved, out)) if isinstance(out, tuple) else moved(out)
+
+    @functools.wraps(fit)
+    def noisy_fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fitted = fit(self, *args, **kwargs)
+        fitted.mean_, fitted.scale_ = moved(fitted.mean_), moved(fitted.scale_)
+        return fitted
+
+    scipy.linalg.eigh = noisy_eigh
+    StandardScaler.fit = noisy_fit
+
+
+def enter(setting: str) -> RoundingNoise:
+    """Turn the noise on for the rest of this process; ``setting`` is "ulps:seed"."""
+    ulps, seed = setting.split(":")
+    noise = RoundingNoise(float(ulps), int(seed))
+    wrap_scipy_and_sklearn(noise)
+    noise.__enter__()
+    return noise
+
+
+def startup(folder: Path) -> dict[str, str]:
+    """Write an IPython profile whose kernels enter the noise; what to add to their environment."""
+    where = folder / "profile_default" / "startup"
+    where.mkdir(parents=True)
+    lines = (
+        f"import os, sys; sys.path.append({str(Path(__file__).parent)!r})\n"
+        "import rounding_noise\n"
+        f"_noise = rounding_noise.enter(os.environ[{VARIABLE!r}])\n"
+        "sys.path.pop(); del rounding_noise\n"
+    )
+    (where / "00-rounding-noise.py").write_text(lines)
+    return {"IPYTHONDIR": str(folder), VARIABLE: os.environ[VARIABLE]}
