@@ -30,6 +30,7 @@ from lowrank_utils.repro import set_seed
 from lowrank_utils.search import RankSearch, find_rank
 from lowrank_utils.spectral_rules import evbmf_rank, gavish_donoho_rank
 from lowrank_utils.speed import Speed, measure_speed
+from lowrank_utils.stacked import train_nets
 from lowrank_utils.svd import low_rank_approximation, relative_error, singular_values, truncated_svd
 from lowrank_utils.training import accuracy, auc, train_nn
 from lowrank_utils.within import compress_within
@@ -79,6 +80,7 @@ __all__ = [
     "set_seed",
     "singular_values",
     "size_bytes",
+    "train_nets",
     "train_nn",
     "truncated_svd",
     "weighted_factors",

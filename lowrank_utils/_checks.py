@@ -105,6 +105,26 @@ def labelled(X: object, y: object) -> None:
         raise ValueError(f"y has {len(y)} labels, but must have one for each of the {len(X)} samples of X")
 
 
+def stacked(nets: object, X: Tensor, y: Tensor) -> None:
+    """Check that ``nets`` are K modules of one architecture without buffers, and X and y hold K sets."""
+    if not isinstance(nets, list | tuple) or not all(isinstance(net, nn.Module) for net in nets):
+        type_error("nets", nets, "a list of torch.nn.Module")
+    labelled(X, y)
+    if not len(nets) == len(X) or y.ndim != 2 or X.shape[:2] != y.shape:
+        shapes = f"{tuple(X.shape)} and {tuple(y.shape)}"
+        raise ValueError(
+            f"X and y of shapes {shapes} must be (K, N, ...) and (K, N) for K = {len(nets)} nets"
+        )
+    if len({id(net) for net in nets}) < len(nets):
+        raise ValueError(f"nets must be {len(nets)} different nets; one stands there twice")
+    shapes_of = [(type(net), [(k, v.shape) for k, v in net.named_parameters()]) for net in nets]
+    odd = [i for i, shapes in enumerate(shapes_of) if shapes != shapes_of[0]]
+    if odd:
+        raise ValueError(f"nets[{odd[0]}] must have the class and the shapes of nets[0]")
+    if any(True for _ in nets[0].buffers()):
+        raise ValueError("nets must have no buffers, such as those of a batch norm")
+
+
 def module(value: object, name: str = "model") -> nn.Module:
     """Return ``value`` if it is an ``nn.Module``."""
     if not isinstance(value, nn.Module):

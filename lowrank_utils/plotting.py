@@ -94,9 +94,10 @@ def decision_regions(
     columns: tuple[int, int] = (2, 3),
     labels: Sequence[str] = ("petal length (standardised)", "petal width (standardised)"),
     classes: Sequence[str] = ("setosa", "versicolor", "virginica"),
+    at: Tensor | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Predicted class over two features, the other features at 0, with the samples on top.
+    """Predicted class over two features, the other features held fixed, with the samples on top.
 
     Args:
         net: Classifier, (N, n) -> (N, C).
@@ -105,13 +106,14 @@ def decision_regions(
         columns: The two features drawn.
         labels: Their names, for the axes.
         classes: Names of the classes, in the order of their labels.
+        at: Sample (n,) that the other features are taken from; None holds them at 0.
         ax: Where to draw; None makes a figure.
     """
     ax = _axes(ax)
     a, b = columns
     low, high = X[:, columns].min(0).values - 0.5, X[:, columns].max(0).values + 0.5
     u, v = torch.linspace(low[0], high[0], 200), torch.linspace(low[1], high[1], 200)
-    grid = torch.zeros(200 * 200, X.shape[1])
+    grid = (torch.zeros(X.shape[1]) if at is None else at).repeat(200 * 200, 1)
     grid[:, a], grid[:, b] = u.repeat(200), v.repeat_interleave(200)
     winner = logits(net, grid).argmax(1).reshape(200, 200)
     levels = np.arange(len(classes) + 1) - 0.5
@@ -220,14 +222,15 @@ def strip(
 
 
 def images(pictures: Mapping[str, Tensor], *, columns: int | None = None) -> Figure:
-    """Grey pictures in rows.
+    """Pictures in rows.
 
     Args:
-        pictures: Pictures (height, width) by title, with values from 0 to 1.
+        pictures: Pictures by title, (height, width) in grey or (height, width, 3) in colour, from 0 to 1.
         columns: How many in a row; None puts all in one.
     """
     columns = columns or len(pictures)
-    rows, (height, width) = -(-len(pictures) // columns), next(iter(pictures.values())).shape
+    rows = -(-len(pictures) // columns)
+    height, width = next(iter(pictures.values())).shape[:2]
     size = (3.2 * columns, (3.2 * height / width + 0.4) * rows)  # 0.4 inch for the title
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax, (title, picture) in zip(axes.flat, pictures.items(), strict=False):

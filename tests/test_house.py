@@ -22,7 +22,7 @@ LONGEST = 220  # one concept a module: about 200 lines with docstrings, never sq
 FLOORS = {
     0: ("_checks",),  # the ground that every floor stands on
     1: ("calibrate", "explorer_page", "knapsack", "operators", "owners"),
-    2: ("counters", "macs", "knapsack", "svd", "training"),
+    2: ("counters", "macs", "knapsack", "stacked", "svd", "training"),
     3: ("conv", "data_aware", "layers", "nested", "pivoted", "ranks", "spectral_rules"),
     4: ("allocate", "by_layer", "cascade", "search", "speed"),
     5: ("compress", "explorer", "optimize_rank", "report"),

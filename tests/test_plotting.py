@@ -100,6 +100,18 @@ def test_decision_regions_show_the_nets_classes_and_leave_it_alone():
     assert ax.get_xlim()[0] <= low and ax.get_xlim()[1] >= high
 
 
+def test_decision_regions_are_a_slice_at_the_sample_asked_for():
+    class BySepals(nn.Module):  # the class is the sign of the first feature, which the axes do not show
+        def forward(self, X):
+            return torch.stack([-X[:, 0], X[:, 0], torch.full_like(X[:, 0], -9.0)], 1)
+
+    for first, winner in ((-1.0, 0), (1.0, 1)):
+        at = torch.tensor([first, 0.0, 0.0, 0.0])
+        ax = plotting.decision_regions(BySepals(), PETALS, KINDS, at=at)
+        filled = [i for i, path in enumerate(ax.collections[0].get_paths()) if len(path.vertices)]
+        assert filled == [winner] and at.tolist() == [first, 0.0, 0.0, 0.0]
+
+
 def test_rank_curve_shows_the_limit_and_the_rank():
     ax = plotting.rank_curve(SEARCH, label="curve")
     assert data(ax)[0] == ([1, 2, 3], [0.5, 0.85, 0.88])
@@ -142,6 +154,8 @@ def test_images_keep_their_range():
     assert [ax.get_title() for ax in fig.axes] == ["a", "b"]
     assert fig.axes[0].images[0].get_array().tolist() == [[0, 1], [0, 0.5]]
     assert fig.axes[0].images[0].get_clim() == (0, 1)
+    colours = torch.rand(2, 3, 3)
+    assert np.allclose(plotting.images({"c": colours}).axes[0].images[0].get_array(), colours)
 
 
 def test_style_is_asked_for_and_not_forced():

@@ -10,7 +10,7 @@ from oracles import plain_auc, snapshot
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import nn
 
-from lowrank_utils import accuracy, auc, train_nn
+from lowrank_utils import accuracy, auc, train_nets, train_nn
 from lowrank_utils.training import accuracy_of, auc_of, logits
 
 
@@ -169,6 +169,62 @@ def test_impossible_requests(options, error, message):
     with pytest.raises(error) as caught:
         train_nn(**{"net": net, "X": X, "y": y, **options})
     assert str(caught.value).startswith(message) and snapshot(net) == before
+
+
+# many nets side by side
+
+
+def problems(count=3):
+    pairs = [problem(seed) for seed in range(count)]
+    return torch.stack([X for X, _ in pairs]), torch.stack([y for _, y in pairs])
+
+
+def test_nets_side_by_side_are_the_nets_trained_alone():
+    X, y = problems()
+    nets, alone = [net_of(i) for i in range(3)], [net_of(i) for i in range(3)]
+    history = train_nets(nets, X, y, epochs=30, lr=0.3)
+    for i, net in enumerate(alone):
+        losses = by_hand(net, X[i], y[i], 30, lr=0.3)
+        assert np.allclose(history[:, i], losses, rtol=1e-6)  # kept in float32
+        for p, q in zip(nets[i].parameters(), net.parameters(), strict=True):
+            assert torch.allclose(p, q, rtol=1e-12, atol=1e-13)
+            assert p.requires_grad and p.is_leaf and p.grad is None
+            assert p.untyped_storage().size() == p.numel() * p.element_size()  # no view of the stack
+
+
+def test_nets_leave_the_samples_alone():
+    X, y = problems()
+    before = X.clone(), y.clone()
+    train_nets([net_of(i) for i in range(3)], X, y, epochs=2)
+    assert torch.equal(X, before[0]) and torch.equal(y, before[1])
+
+
+TWICE = net_of()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs=0 must be an integer >= 1"),
+        ({"lr": 0}, ValueError, "lr=0.0 must be a finite number > 0"),
+        ({"nets": net_of()}, TypeError, "nets=Sequential must be a list of torch.nn.Module"),
+        ({"nets": []}, ValueError, "X and y of shapes (3, 24, 4) and (3, 24) must be"),
+        ({"nets": [net_of(), net_of()]}, ValueError, "X and y of shapes (3, 24, 4) and (3, 24) must be"),
+        ({"nets": [TWICE, net_of(), TWICE]}, ValueError, "nets must be 3 different nets"),
+        ({"nets": [net_of(), net_of(), nn.Linear(4, 3)]}, ValueError, "nets[2] must have the class"),
+        ({"nets": [nn.BatchNorm1d(4) for _ in range(3)]}, ValueError, "nets must have no buffers"),
+        ({"y": torch.zeros(3).long()}, ValueError, "X and y of shapes (3, 24, 4) and (3,) must be"),
+        ({"X": torch.zeros(3, 5, 4)}, ValueError, "X and y of shapes (3, 5, 4) and (3, 24) must be"),
+        ({"y": [0, 1]}, TypeError, "X and y must be tensors"),
+    ],
+)
+def test_impossible_requests_for_many_nets(options, error, message):
+    X, y = problems()
+    nets = [net_of(i) for i in range(3)]
+    before = [snapshot(net) for net in nets]
+    with pytest.raises(error) as caught:
+        train_nets(**{"nets": nets, "X": X, "y": y, **options})
+    assert str(caught.value).startswith(message) and [snapshot(net) for net in nets] == before
 
 
 # scores
