@@ -195,8 +195,7 @@ def _convert(run: list[Token]) -> str:
             spaced = around <= {"blank", "letter", "index", "bracket", "number", "function"}
             out.append(r"\ " if "name" in around and "operator" not in around else r"\," if spaced else " ")
         elif token.kind == "name":
-            text = token.text.replace("_", r"\_")
-            out.append(rf"\mathtt{{{text}}}" if "_" in text else rf"\text{{{text}}}")
+            out.append(rf"\text{{{token.text}}}")
         elif token.text == "s" and run[i + 1 : i + 2] and run[i + 1].kind == "index":
             out.append(r"\sigma")  # a singular value, as the notation writes it
         elif token.text == "," and run[i + 1 : i + 2] and run[i + 1].text == ")":
