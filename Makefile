@@ -6,6 +6,7 @@
 # where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
 # make quick  lint, types and the package tests of what changed: before each commit
 # make noise  every chapter under rounding noise, NOISE="ulps:seed ..."; CHAPTERS=book/NN_name.ipynb for one
+# make processors  the package's tests with the instructions of older processors, on one and two threads
 # make links  ask every address on the pages whether it answers
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
 PYTHON ?= python3
@@ -14,11 +15,15 @@ CHAPTERS ?= $(wildcard book/*.ipynb)
 TORCH_INDEX ?=
 OUTPUTS ?= cleared
 NOISE ?= 1:0 1:1 1:2 1:3 1:4 16:0 16:1 16:2
+PROCESSORS ?= default:COMPATIBLE:1 default:COMPATIBLE:2 avx2:AVX2:1 avx2:AVX2:2
+# what reads the book, or runs a whole notebook, is no test of the package
+PACKAGE_TESTS := $(filter-out $(patsubst %,tests/test_%.py,book readme setup budgets figures rounding_noise), \
+  $(wildcard tests/test_*.py))
 NBVAL := -n 2 --dist loadscope --nbval --nbval-current-env
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book notebooks lab pdf epub test quick noise lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test quick noise processors lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -64,6 +69,11 @@ quick: lint
 noise: .venv/.installed
 	@for n in $(NOISE); do echo "rounding noise $$n (ulps:seed)"; \
 	ROUNDING_NOISE=$$n $(BIN)/pytest -q $(NBVAL) tests/test_figures.py $(CHAPTERS) || exit 1; done
+
+# ATEN_CPU_CAPABILITY:MKL_CBWR:threads
+processors: .venv/.installed
+	@for p in $(PROCESSORS); do echo "processor $$p"; set -- $$(echo $$p | tr : ' '); \
+	ATEN_CPU_CAPABILITY=$$1 MKL_CBWR=$$2 OMP_NUM_THREADS=$$3 $(BIN)/pytest -q -n 2 lowrank_utils $(PACKAGE_TESTS) || exit 1; done
 
 links: .venv/.installed
 	$(BIN)/jupyter-book build -q --builder linkcheck --path-output _build/links .

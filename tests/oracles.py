@@ -1,6 +1,7 @@
 """What the tests compare with: numpy, plain torch and brute force, without a line of ``lowrank_utils``."""
 
 import copy
+import os
 import random
 from collections.abc import Callable
 
@@ -9,7 +10,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-torch.set_num_threads(1)  # two threads that wait for each other make small nets ten times slower
+# two threads that wait for each other make small nets ten times slower; `make processors` asks for two
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
