@@ -12,6 +12,7 @@ from torch import nn
 from lowrank_utils import _checks
 from lowrank_utils.activations import saved_bytes
 from lowrank_utils.macs import tally
+from lowrank_utils.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,11 @@ class LayerTable:
             lines.append((row.layer or "(model)", row.kind, *cells))
         if self.total.backward_macs is None:
             lines = [line[:5] for line in lines]
-        text = _aligned(lines)
+        text = aligned(lines, words=2)
         for title, calls in (("NOT COUNTED", self.not_counted), ("free", self.free)):
             if calls:
                 text.append(f"{title}: " + ", ".join(f"{name} ({n})" for name, n in sorted(calls.items())))
         return "\n".join(text)
-
-
-def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell: two of words, then numbers."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = "<<" + ">" * (len(widths) - 2)
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True))
-        for line in lines
-    ]
 
 
 def cost_by_layer(model: nn.Module, *inputs: Any, backward: bool = False) -> LayerTable:

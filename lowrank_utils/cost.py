@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.macs import count_macs
+from lowrank_utils.tables import aligned
 
 _ROUNDS = 5
 
@@ -140,14 +141,12 @@ class CostTable:
         raise KeyError(f"name={name!r} must be one of {[row.name for row in self.rows]}")
 
     def __str__(self) -> str:
-        width = max(5, *(len(row.name) for row in self.rows))
-        timed = any(row.latency_ms is not None for row in self.rows)
-        head = f"{'model':<{width}} {'params':>10} {'MACs':>13} {'bytes':>11}"
-        lines = [head + (" latency_ms" if timed else "")]
+        lines = [("model", "params", "MACs", "bytes", "latency_ms")]
         for row in self.rows:
-            line = f"{row.name:<{width}} {row.params:>10,} {row.macs:>13,} {row.size_bytes:>11,}"
-            lines.append(line + ("" if row.latency_ms is None else f" {row.latency_ms:>10.3f}"))
-        return "\n".join(lines)
+            latency = "" if row.latency_ms is None else f"{row.latency_ms:.3f}"
+            lines.append((row.name, f"{row.params:,}", f"{row.macs:,}", f"{row.size_bytes:,}", latency))
+        timed = any(row.latency_ms is not None for row in self.rows)
+        return "\n".join(aligned(lines if timed else [line[:4] for line in lines]))
 
 
 def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool = True) -> CostTable:
@@ -165,8 +164,8 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
     Example:
         >>> models = {"dense": nn.Linear(4, 10)}
         >>> print(cost_table(models, torch.zeros(1, 4), latency=False))
-        model     params          MACs       bytes
-        dense         50            40       2,021
+        model  params  MACs  bytes
+        dense      50    40  2,021
     """
     if not models:
         _checks.value_error("models", models, "a mapping with at least one model")

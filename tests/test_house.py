@@ -21,7 +21,7 @@ PACKAGE = Path(lowrank_utils.__file__).parent
 LONGEST = 220  # one concept a module: about 200 lines with docstrings, never squeezed to fit
 FLOORS = {
     0: ("_checks",),  # the ground that every floor stands on
-    1: ("calibrate", "explorer_page", "knapsack", "operators", "owners"),
+    1: ("calibrate", "explorer_page", "knapsack", "operators", "owners", "tables"),
     2: ("counters", "macs", "knapsack", "stacked", "svd", "training"),
     3: ("conv", "data_aware", "layers", "nested", "pivoted", "ranks", "spectral_rules"),
     4: ("allocate", "by_layer", "cascade", "search", "speed"),
