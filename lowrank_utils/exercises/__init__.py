@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import operator
-from collections.abc import Callable
+
+import torch
 
 from lowrank_utils import _checks
 from lowrank_utils.exercises import record
+from lowrank_utils.exercises._answers import Judge, NotYet, _words
 from lowrank_utils.exercises.record import progress
 from lowrank_utils.exercises.worked import hint, solution
 
 __all__ = ["check", "hint", "progress", "solution"]
-
-Judge = Callable[[object], str | None]
-"""Takes an answer that is not None; returns None if it is right, else a hint in one sentence."""
 
 
 def check(exercise: str, answer: object) -> None:
@@ -31,36 +29,38 @@ def check(exercise: str, answer: object) -> None:
         >>> check("1.1", None)
         1.1: no answer yet.
     """
-    judges = _judges(exercise)
-    if exercise not in judges:
-        _checks.value_error("exercise", exercise, "one of " + ", ".join(sorted(judges)))
+    judge = _judge(exercise)
     if answer is None:
         print(f"{exercise}: no answer yet.")
         return
-    try:
-        wrong = judges[exercise](answer)
-    except Exception as error:  # an answer may be anything, and must not stop the notebook
-        wrong = f"your answer raised {type(error).__name__}: {error}"
+    wrong = _verdict(judge, answer)
     print(f"{exercise}: right." if wrong is None else f"{exercise}: not yet: {wrong}")
     if wrong is None:
         record.solved(exercise)
 
 
-def _whole(answer: object) -> int | None:
-    """An answer that is a whole number of any kind, or None."""
-    try:
-        return None if isinstance(answer, bool) else operator.index(answer)  # type: ignore[arg-type]
-    except TypeError:
-        return None
+def _verdict(judge: Judge, answer: object) -> str | None:
+    """What the judge says, whatever the answer is or does; the global generator is as before."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return judge(answer)
+        except NotYet as wrong:
+            return str(wrong)
+        except Exception as error:  # an answer may be anything, and must not stop the notebook
+            return f"the answer cannot be read: {_words(error)}."
 
 
-def _judges(exercise: str) -> dict[str, Judge]:
-    if not isinstance(exercise, str) or not exercise.partition(".")[0].isdigit():
+def _judge(exercise: str) -> Judge:
+    if not isinstance(exercise, str) or not exercise.partition(".")[0].isdecimal():
         _checks.value_error("exercise", exercise, "a string such as '2.1'")
-    chapter = int(exercise.partition(".")[0])
+    name = f"lowrank_utils.exercises.chapter{int(exercise.partition('.')[0])}"
     try:
-        module = importlib.import_module(f"lowrank_utils.exercises.chapter{chapter}")
-    except ModuleNotFoundError:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
         _checks.value_error("exercise", exercise, "an exercise of a chapter that exists")
     judges: dict[str, Judge] = module.JUDGES
-    return judges
+    if exercise not in judges:
+        _checks.value_error("exercise", exercise, "one of " + ", ".join(sorted(judges)))
+    return judges[exercise]

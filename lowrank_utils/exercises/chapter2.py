@@ -1,53 +1,52 @@
-"""Chapter 2: what an energy hides, a shuffled photograph, the matrix nearest in the outputs."""
+"""Judges of chapter 2: what an energy hides, a shuffled photograph, the matrix nearest in the outputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from lowrank_utils.exercises import Judge
+from lowrank_utils.exercises._answers import Judge, NotYet, function, items, matrix, named, number, on
 from lowrank_utils.svd import low_rank_approximation, truncated_svd
 
 ENERGY = 0.99
 WORDS = ("smaller", "equal", "larger")
+CASES = ((6, 4, 1), (4, 7, 2), (9, 5, 3), (5, 5, 2), (3, 6, 3))  # m, n, rank: tall, wide, square, full rank
 
 
 def _energy(answer: object) -> str | None:
-    try:
-        value = float(cast(float, answer))
-    except (TypeError, ValueError):
-        return f"give one number, the relative error, not {type(answer).__name__}."
+    value = number(answer, "one number, the relative error")
     right = math.sqrt(1 - ENERGY)
-    hints = {
-        1 - ENERGY: "this is the energy that is lost, the square of the relative error; take its root.",
-        ENERGY: "this is the energy kept; the error comes from what is lost.",
-        math.sqrt(
-            ENERGY
-        ): "this is the norm that is kept, ||W_r|| / ||W||; you want the norm that is dropped.",
-        1 - math.sqrt(ENERGY): "norms do not add up, squares do: ||W||^2 = ||W_r||^2 + ||W - W_r||^2.",
-        100 * right: "give a fraction, not a percentage.",
-        (1 - ENERGY) ** 2: "you squared what is a square already; go the other way.",
-    }
     if math.isclose(value, right, rel_tol=1e-3):
         return None
-    for wrong, hint in hints.items():
-        if math.isclose(value, wrong, rel_tol=1e-3):
-            return hint
+    hints = {
+        "this is the energy that is lost, the square of the relative error; take its root.": 1 - ENERGY,
+        "this is the energy kept; the error comes from what is lost.": ENERGY,
+        "this is the norm that is kept, ||W_r|| / ||W||; you want the norm that is dropped.": math.sqrt(
+            ENERGY
+        ),
+        "norms do not add up, squares do: ||W||^2 = ||W_r||^2 + ||W - W_r||^2.": 1 - math.sqrt(ENERGY),
+        "half of the energy that is lost; the square root of a number near 0 is not its half.": (1 - ENERGY)
+        / 2,
+        "give a fraction, not a percentage.": 100 * right,
+        "you squared what is a square already; go the other way.": (1 - ENERGY) ** 2,
+    }
+    if hint := named(value, hints):
+        return hint
     if not 0 <= value <= 1:
         return "a relative error is a fraction from 0 to 1; see the section on the error."
     return f"an error of {value:g} keeps 1 - {value:g}^2 = {1 - value**2:.4g} of the energy, not {ENERGY}."
 
 
 def _shuffle(answer: object) -> str | None:
-    if isinstance(answer, str) or not isinstance(answer, tuple | list) or len(answer) != 2:
-        return 'give a pair of words, such as ("smaller", "smaller").'
-    if any(word not in WORDS for word in answer):
+    if isinstance(answer, Mapping) and set(answer) == {"a", "b"}:
+        answer = answer["a"], answer["b"]
+    words = items(answer, 'a pair of words, such as ("smaller", "smaller")', 2)
+    a, b = (word.strip().lower() if isinstance(word, str) else word for word in words)
+    if any(not isinstance(word, str) or word not in WORDS for word in (a, b)):
         return f"each word must be one of {', '.join(WORDS)}."
-    a, b = answer
     if a == "larger":
         return (
             "(a) you judge by neighbours, as the eye does; write the shuffle as PWQ and ask what P and Q are."
@@ -61,58 +60,78 @@ def _shuffle(answer: object) -> str | None:
     return None
 
 
-def _case(rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(rank)
-    W = torch.randn(6, 4, generator=generator, dtype=torch.float64)
-    X = torch.randn(50, 4, generator=generator, dtype=torch.float64)
-    X = X * torch.tensor([0.1, 3.0, 0.5, 1.0], dtype=torch.float64)  # the data prefer other directions than W
-    Vh = truncated_svd(X @ W.T, rank)[2]
-    return W, X, Vh.T @ Vh @ W
+def _case(m: int, n: int) -> tuple[Tensor, Tensor]:
+    """W (m, n) and inputs X (50, n) of unlike spread, correlated, and far from a mean of zero."""
+    g = torch.Generator().manual_seed(10 * m + n)
+    W, X, mix = (torch.randn(rows, n, generator=g) for rows in (m, 50, n))
+    spread = torch.tensor([0.4, 3.0, 0.6, 1.0, 2.0, 0.5, 1.5])[:n]
+    return W, (X + 0.5 * X @ mix) * spread + 1.5 * torch.randn(n, generator=g) + 1
 
 
 def _outputs(answer: object) -> str | None:
-    if not callable(answer):
-        return "give a function (W, X, rank) -> W', without calling it."
-    solve = cast(Callable[[Tensor, Tensor, int], object], answer)
-    for rank in (1, 2):
-        W, X, best = _case(rank)
-        given = W.clone(), X.clone()
-        hint = _judge_matrix(solve(*given, rank), W, X, best, rank)
-        if hint:
-            return hint
-        if not (torch.equal(given[0], W) and torch.equal(given[1], X)):
-            return "your function changes W or X in place; work on copies."
+    solve = function(answer, "nearest_in_outputs(W, X, rank)")
+    for m, n, rank in CASES:
+        W, X = _case(m, n)
+        with on(f"W of shape {(m, n)}, X of shape {tuple(X.shape)}, rank={rank}"):
+            if hint := _judge_matrix(solve(W, X, rank), W.double(), X.double(), rank):
+                raise NotYet(hint)
     return None
 
 
-def _judge_matrix(found: object, W: Tensor, X: Tensor, best: Tensor, rank: int) -> str | None:
+def _judge_matrix(answer: object, W: Tensor, X: Tensor, rank: int) -> str | None:
     m, n = W.shape
-    if not isinstance(found, Tensor):
-        return f"the function must return a tensor, not {type(found).__name__}."
-    if found.shape == (n, m):
-        return f"for W of shape {(m, n)} it returns {(n, m)}: the result is transposed."
-    if found.shape == (len(X), m):
+    shape = getattr(answer, "shape", ())
+    if shape == (n, m) != (m, n):
+        return f"it returns {(n, m)}: the result is transposed."
+    if shape == (len(X), m):
         return "it returns the outputs of rank r; you are asked for the weight that makes them."
-    if found.shape != W.shape:
-        return f"for W of shape {(m, n)} it returns the shape {tuple(found.shape)}."
-    S = torch.linalg.svdvals(found.detach().double())
-    got = int((S > 1e-6 * S[0]).sum())
+    found = matrix(answer, (m, n), f"back one matrix of shape {(m, n)}")
+    got = int((torch.linalg.svdvals(found) > 1e-5 * torch.linalg.matrix_norm(W, 2)).sum())
     if got > rank:
-        return f"at rank={rank} its result has rank {got}."
-    found = found.detach().double()
+        return f"its result has rank {got}."
+    if got == 0:
+        return "its result is zero; eigenvalues ascend where singular values descend."
+    Vh = truncated_svd(X @ W.T, rank)[2]
 
     def error(guess: Tensor) -> float:
         return float((X @ (W - guess).T).norm())
 
-    if error(found) <= error(best) * (1 + 1e-4):
+    best, size = error(Vh.T @ Vh @ W), error(torch.zeros_like(W))
+    if error(found) <= best * (1 + 1e-4) + 1e-5 * size:  # float32 answers round at 1e-7 of the outputs
         return None
-    if torch.allclose(found, low_rank_approximation(W, rank), atol=1e-4):
-        return "this is the matrix nearest in the weights; X plays no part in it."
-    Q = truncated_svd(X, rank)[2]  # principal directions of the inputs
-    if torch.allclose(found, W @ Q.T @ Q, atol=1e-4):
-        return "you keep the inputs' main directions, but W may ignore those; truncate the outputs instead."
-    excess = error(found) / error(best) - 1
-    return f"at rank={rank} the output error is {excess:.1%} above the smallest possible."
+    for guess, hint in _wrong_roads(W, X, rank):
+        if torch.allclose(found, guess, rtol=0, atol=1e-4 * float(W.abs().max())):
+            return hint
+    got_error, least = error(found) / size, best / size
+    return f"the output error is {got_error:.1%} of the outputs; the smallest possible is {least:.1%}."
+
+
+def _wrong_roads(W: Tensor, X: Tensor, rank: int) -> list[tuple[Tensor, str]]:
+    """Matrices of rank r that people build instead, each with its hint."""
+
+    def project(rows: Tensor) -> Tensor:
+        """Orthogonal projection on the first right singular vectors, (n, n)."""
+        Q = truncated_svd(rows, min(rank, *rows.shape))[2]
+        return Q.T @ Q
+
+    Y, spread = X @ W.T, X.std(0)
+    inputs = "you keep the inputs' main directions, but W may ignore those; truncate the outputs instead."
+    centred = "you subtract the mean of the outputs first; the norm that is asked for counts the mean, too."
+    m = len(W)
+    return [
+        (
+            low_rank_approximation(W, rank),
+            "this is the matrix nearest in the weights; X plays no part in it.",
+        ),
+        (W @ project(X), inputs),
+        (W @ project(X - X.mean(0)), inputs),
+        (project(Y - Y.mean(0)) @ W, centred),
+        (
+            low_rank_approximation(W * spread, rank) / spread,
+            "the inputs are correlated, too: their spreads are not enough.",
+        ),
+        (W * (torch.arange(m) < rank)[:, None], "you keep some rows of W; the best directions mix them."),
+    ]
 
 
 JUDGES: dict[str, Judge] = {"2.1": _energy, "2.2": _shuffle, "2.3": _outputs}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from lowrank_utils.exercises import Judge, _whole
+from lowrank_utils.exercises._answers import Judge, NotYet, describe, function, named, number, on, whole
 from lowrank_utils.models import Net
 from lowrank_utils.svd import singular_values
 
+SHAPES = ((4, 6, 1), (7, 5, 2), (6, 6, 3), (3, 8, 3))  # m, n, r
+
 
 def _chain(answer: object) -> str | None:
+    layers = whole(answer, "the number of layers d, an integer of 1 or more", low=1)
     right = next(d for d in range(1, 100) if 3.0 ** ((1 - d) / 2) < 0.01)
     variance = next(d for d in range(1, 100) if 3.0 ** (1 - d) < 0.01)
-    layers = _whole(answer)
-    if layers is None or layers < 1:
-        return "give the number of layers d, an integer of 1 or more."
+    if layers == right:
+        return None
     if layers == right - 1:
         return f"{layers} is the number of factors of 1/sqrt(3); the first layer itself does not shrink."
     if layers == variance:
@@ -26,42 +28,70 @@ def _chain(answer: object) -> str | None:
     if layers < right:
         spread = 3.0 ** ((1 - layers) / 2)
         return f"with {layers} layers the standard deviation is still {spread:.1%} of a single layer's."
-    return None if layers == right else f"{layers} is enough, but not the smallest number of layers."
+    return f"{layers} is enough, but not the smallest number of layers."
 
 
-def _twin(answer: Any) -> str | None:
-    if not callable(answer) or isinstance(answer, Net):
-        return "give the function twin itself; it takes a Net and returns a new one."
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net, given, X = Net(), Net(), 3 * torch.randn(500, 4)
-    given.load_state_dict(net.state_dict())
-    twin = answer(given)
-    if not isinstance(twin, Net):
-        return f"twin must return a Net, not {type(twin).__name__}."
-    if any(not torch.equal(p, q) for p, q in zip(net.parameters(), given.parameters(), strict=True)):
-        return "twin changed the net that it was given; work on a deepcopy."
-    W, V = net.fc1.weight.detach(), twin.fc1.weight.detach()
-    if not torch.allclose(twin(X), net(X), rtol=1e-4, atol=1e-4):
+def _twin(answer: object) -> str | None:
+    twin = function(answer, "twin(net)")
+    for seed in (0, 1):
+        with on(f"the net of seed {seed}"):
+            torch.manual_seed(seed)
+            net, X = Net(), 3 * torch.randn(500, 4) + 1
+            found = twin(net)
+            if not isinstance(found, Net):
+                raise NotYet(f"twin must return a Net, not {describe(found)}.")
+            if hint := _judge_twin(_in_double(net), _in_double(found), X.double()):
+                raise NotYet(hint)
+    return None
+
+
+def _in_double(net: Net) -> Net:
+    """A plain Net with the same numbers: hooks and a forward of its own do not count."""
+    if {name: p.shape for name, p in net.state_dict().items()} != _SHAPES:
+        raise NotYet("twin must return a Net with the layers and shapes of the one that it was given.")
+    copy = Net().double()
+    copy.load_state_dict(net.state_dict())
+    return copy.requires_grad_(False)
+
+
+_SHAPES = {"fc1.weight": (10, 4), "fc1.bias": (10,), "fc2.weight": (3, 10), "fc2.bias": (3,)}
+
+
+def _judge_twin(net: Net, twin: Net, X: Tensor) -> str | None:
+    W, V = net.fc1.weight, twin.fc1.weight
+    if not all(bool(p.isfinite().all()) for p in twin.parameters()):
+        return "the twin has weights that are nan or infinite."
+    if not float((twin(X) - net(X)).abs().max()) <= 1e-4 * float(net(X).abs().max()):
         return _why_not_same(net, twin, (V * W).sum(1) / W.square().sum(1))
     moved = float((V - W).norm() / W.norm())
-    if moved <= 0.5:
+    if not moved > 0.5:
         return f"the function is the same, but W moved by {moved:.0%} of its norm only; go beyond 50 %."
-    if torch.allclose(V.norm(dim=1).sort().values, W.norm(dim=1).sort().values, rtol=1e-3):
+    rows, order = linear_sum_assignment(torch.cdist(V, W).square().numpy())
+    left = float((V[rows] - W[order]).norm() / W.norm())
+    if left < 1e-3:
         return "the rows of W have only changed places, which a renumbering undoes; change their lengths."
+    if not left > 0.5:
+        return (
+            f"once its hidden units are renumbered, W differs by {left:.0%} of its norm only; go beyond 50 %."
+        )
     return None
 
 
 def _why_not_same(net: Net, twin: Net, a: Tensor) -> str:
-    if torch.allclose(twin.fc1.weight, a[:, None] * net.fc1.weight, atol=1e-5):  # each row was rescaled
+    def near(one: Tensor, other: Tensor) -> bool:
+        return torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+    if near(twin.fc1.weight, a[:, None] * net.fc1.weight):  # each row was rescaled
         if bool((a <= 0).any()):
             return "a row was multiplied by a negative number or zero: relu(a z) = a relu(z) needs a > 0."
-        if not torch.allclose(twin.fc1.bias, a * net.fc1.bias, atol=1e-5):
+        if not near(twin.fc1.bias, a * net.fc1.bias):
             return "the bias of a hidden unit belongs to its row: scale fc1.bias by the same factor."
-        if torch.allclose(twin.fc2.weight, net.fc2.weight, atol=1e-5):
+        if near(twin.fc2.weight, net.fc2.weight):
             return "fc2 does not know that its inputs were rescaled: divide its columns by the factors."
-        if torch.allclose(twin.fc2.weight, net.fc2.weight * a, atol=1e-5):
+        if near(twin.fc2.weight, net.fc2.weight * a):
             return "fc2 multiplies by the factor once more: divide its columns instead."
+        if near(twin.fc2.weight, net.fc2.weight / a):
+            return "fc2.bias is added after the hidden units; no factor reaches it, so leave it alone."
     return "the logits of net and twin differ; whatever you do to a hidden unit, fc2 must undo."
 
 
@@ -74,58 +104,87 @@ def _jacobian_rank(m: int, n: int, r: int) -> int:
     return int(torch.linalg.matrix_rank(J.flatten(0, 1)))
 
 
-def _freedom(answer: Any) -> str | None:
-    if not callable(answer):
-        return "give the function freedom itself, and not a value that it returns."
-    shapes = [(4, 6, 1), (7, 5, 2), (6, 6, 3)]
-    found, true = [answer(*s) for s in shapes], [_jacobian_rank(*s) for s in shapes]
-    if any(value is None for value in found):
-        return "freedom(m, n, r) must return a number, not None."
-    given = [float(value) for value in found]
-    hints = {
-        "that counts the stored numbers; A may be any invertible matrix.": [
-            r * (m + n) for m, n, r in shapes
-        ],
-        "an invertible A has r * r entries, not r.": [r * (m + n) - r for m, n, r in shapes],
-        "A need not be symmetric; all of its entries count.": [
-            r * (m + n) - r * (r + 1) / 2 for m, n, r in shapes
-        ],
-        "what A takes away must be subtracted, not added.": [r * (m + n + r) for m, n, r in shapes],
-        "that counts all matrices, of any rank.": [m * n for m, n, r in shapes],
+def _freedom(answer: object) -> str | None:
+    freedom = function(answer, "freedom(m, n, r)")
+    found = []
+    for m, n, r in SHAPES:
+        with on(f"m={m}, n={n}, r={r}"):
+            found.append(whole(freedom(m, n, r), "back a whole number"))
+    stored = [r * (m + n) for m, n, r in SHAPES]
+    ranks = [r for _, _, r in SHAPES]
+    slips = {
+        "that counts the stored numbers; A may be any invertible matrix.": [0 for _ in ranks],
+        "an invertible A has r * r entries, not r.": [r for r in ranks],
+        "A is more than one scale: all of its entries count.": [1 for _ in ranks],
+        "A need not be symmetric; all of its entries count.": [r * (r + 1) // 2 for r in ranks],
+        "A need not be orthogonal; all of its entries count.": [r * (r - 1) // 2 for r in ranks],
+        "one A serves both factors; subtract its entries once.": [2 * r * r for r in ranks],
+        "what A takes away must be subtracted, not added.": [-r * r for r in ranks],
     }
-    for hint, wrong in hints.items():
-        if given == wrong:
+    for hint, taken in slips.items():
+        if found == [s - x for s, x in zip(stored, taken, strict=True)]:
             return hint
-    for shape, told, right in zip(shapes, given, true, strict=True):
+    if found == [m * n for m, n, _ in SHAPES]:
+        return "that counts all matrices, of any rank."
+    if found == [(m - r) * (n - r) for m, n, r in SHAPES]:
+        return "that counts the conditions on W, the numbers that are not free; how many are left?"
+    for (m, n, r), told in zip(SHAPES, found, strict=True):
+        right = _jacobian_rank(m, n, r)
         if told != right:
-            return f"for (m, n, r) = {shape} it gives {told:g}, but W can move in {right} directions."
+            return f"for m={m}, n={n}, r={r} it gives {told}, but W can move in {right} directions."
     return None
 
 
-def _penalty(answer: Any) -> str | None:
-    if not callable(answer):
-        return "give the function penalty itself, and not a value that it returns."
-    W = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
-    S = singular_values(W)
-    found, nuclear, square = answer(W.clone()), float(S.sum()), float(S.square().sum())
-    if found is None or (isinstance(found, Tensor) and found.numel() != 1):
-        what = found if found is None else f"a tensor of shape {tuple(found.shape)}"
-        return f"penalty(W) must return one number, not {what}."
-    value = float(found)
-    hints = {
-        square / 2: "that is the decay of W itself; the factors are penalised, not their product.",
-        square: "that is the squared Frobenius norm of W; the factors are penalised.",
-        2 * nuclear: "you forgot the factor one half.",
-        nuclear / 2: "half of it is missing: both factors are penalised.",
-        float(S[0]): "that counts the largest singular value only; add up all of them.",
-        (square + 4) / 2: "that puts all singular values into one factor; share them.",
+def _weights() -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    tall, wide, square = (torch.randn(*s, generator=g) for s in ((7, 4), (3, 8), (5, 5)))
+    left, right = torch.randn(6, 2, generator=g), torch.randn(2, 5, generator=g)
+    return {
+        "a W of shape (7, 4)": tall,
+        "a W of shape (3, 8)": 0.2 * wide + 0.1,
+        "a W of shape (5, 5)": 30 * square + 4,
+        "a W of shape (6, 5) and rank 2": left @ right,
     }
-    for wrong, hint in hints.items():
-        if math.isclose(value, wrong, rel_tol=1e-3):
-            return hint
-    if value < nuclear * (1 - 1e-3):
-        return f"no factors are as cheap as {value:.3f} for a W that costs {nuclear:.3f}."
-    return None if value < nuclear * (1 + 1e-3) else f"{value:.3f} can be beaten: factors cost {nuclear:.3f}."
+
+
+def _penalty(answer: object) -> str | None:
+    penalty = function(answer, "penalty(W)")
+    for case, W in _weights().items():
+        with on(case):
+            value = number(penalty(W), "back one finite number")
+            if hint := _judge_penalty(value, W.double()):
+                raise NotYet(hint)
+    return None
+
+
+def _judge_penalty(value: float, W: Tensor) -> str | None:
+    S = singular_values(W)
+    nuclear, square, norm = float(S.sum()), float(S.square().sum()), float(W.norm())
+    if math.isclose(value, nuclear, rel_tol=2e-3):
+        return None
+    hints = {
+        "that is the decay of W itself; the factors are penalised, not their product.": square / 2,
+        "that is the squared Frobenius norm of W; the factors are penalised.": square,
+        "that is the Frobenius norm of W; the factors are penalised, and no two are as cheap.": norm,
+        "you forgot the factor one half.": 2 * nuclear,
+        "half of it is missing: both factors are penalised.": nuclear / 2,
+        "that counts the largest singular value only; add up all of them.": float(S[0]),
+        "that averages over the singular values; add them up.": nuclear / len(S),
+        "that puts all singular values into one factor; share them.": (square + len(S)) / 2,
+        "that is the cost of U = W with an identity beside it; share the singular values.": (square + len(S))
+        / 2,
+        "that adds up roots; squared norms of the balanced factors add up something else.": float(
+            S.sqrt().sum()
+        ),
+        "that adds up the entries of W; they depend on the basis, the least cost does not.": float(
+            W.abs().sum()
+        ),
+    }
+    if hint := named(value, hints):
+        return hint
+    if value < nuclear:
+        return f"no factors are as cheap as {value:.3f} for this W."
+    return f"{value:.3f} can be beaten: some factors of this W cost less."
 
 
 JUDGES: dict[str, Judge] = {"4.1": _chain, "4.2": _twin, "4.3": _freedom, "4.4": _penalty}
