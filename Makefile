@@ -47,9 +47,13 @@ book: $(SITE) notebooks $(if $(CHROMIUM),pdf epub)
 notebooks: $(SITE)
 	$(BIN)/python book/_ext/reader_notebooks.py _build/notebooks --outputs $(OUTPUTS)
 
-lab: .venv/.installed
+# its question whether it may send news stands in the way
+.venv/etc/jupyter/labconfig/page_config.json: | .venv/.installed
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements
+
+lab: .venv/.installed .venv/etc/jupyter/labconfig/page_config.json
 	$(BIN)/python book/_ext/reader_folders.py lab my_notebooks
-	env -u TQDM_DISABLE $(BIN)/jupyter lab --ip 127.0.0.1 --LabApp.news_url=None my_notebooks
+	env -u TQDM_DISABLE $(BIN)/jupyter lab --ip 127.0.0.1 my_notebooks
 
 pdf epub: %: _build/html/low-rank-book.%
 
