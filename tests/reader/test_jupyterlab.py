@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from headless import said
 from test_notebooks import outside_solutions
 
 ROOT = Path(__file__).parents[2]
@@ -162,18 +163,6 @@ def test_it_can_be_read_in_both_themes(page, theme):
         [f"{HERE}.jp-MarkdownOutput", options],
     )
     assert [(v["id"], n["html"][:200]) for v in found["violations"] for n in v["nodes"]] == []
-
-
-def said(outputs):
-    """What a cell printed and returned, without pictures, pages and progress bars."""
-    texts = []
-    for output in outputs:
-        if output.get("name") != "stderr" and "text/html" not in output.get("data", {}):
-            text = (
-                output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue") or ""
-            )
-            texts.append(text if isinstance(text, str) else "".join(text))
-    return "".join(texts)
 
 
 def change(page, cell, old, new):
