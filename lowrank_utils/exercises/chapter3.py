@@ -62,12 +62,12 @@ def _judge_counts(a: int, b: int, smallest: int, safe: int, top: int) -> str | N
     if a != smallest:
         return f"{a} scores for the smallest rank: {first.get(a, 'count every rank up to it')}."
     second = {
-        right - 1: f"one is missing: rank {safe} to rank {top} must be seen to fit"
-        + (f", and rank {safe - 1} to fail" if safe > 1 else ""),
         top - safe: f"rank {safe} itself and rank {safe - 1} are left out",
         top + 1: "there is no rank 0 to score: when all ranks are feasible, all of them must be tried",
         top: "you can stop at the first rank from above that fails",
         safe: "the safe rank is about the ranks above it: count from the top",
+        right - 1: f"one is missing: rank {safe} to rank {top} must be seen to fit"
+        + (f", and rank {safe - 1} to fail" if safe > 1 else ""),
     }
     return (
         None if b == right else f"{b} scores for the safe rank: {second.get(b, 'count from max_rank down')}."

@@ -170,8 +170,7 @@ def _judge_penalty(value: float, W: Tensor) -> str | None:
         "half of it is missing: both factors are penalised.": nuclear / 2,
         "that counts the largest singular value only; add up all of them.": float(S[0]),
         "that averages over the singular values; add them up.": nuclear / len(S),
-        "that puts all singular values into one factor; share them.": (square + len(S)) / 2,
-        "that is the cost of U = W with an identity beside it; share the singular values.": (square + len(S))
+        "that is W beside an identity, or all singular values in one factor; share them.": (square + len(S))
         / 2,
         "that adds up roots; squared norms of the balanced factors add up something else.": float(
             S.sqrt().sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -108,8 +108,8 @@ def _models() -> dict[str, tuple[nn.Module, Tensor, int]]:
         "an input with three axes": (nn.Sequential(layer, nn.Linear(5, 4)), tokens, 6 * 50),
         "a LowRankLinear on an input with three axes": (core, tokens, 6 * 26),
         "an input with four axes": (layer, torch.zeros(2, 2, 3, 6), 12 * 30),
-        "a layer used twice": (nn.Sequential(square, nn.ReLU(), square), rows, 7 * 72),
         "a layer that is never called": (_Idle(), rows, 7 * 30),
+        "a layer used twice": (nn.Sequential(square, nn.ReLU(), square), rows, 7 * 72),
         "a model with a product of its own": (_Scores(), rows, 7 * 52),
     }
 
@@ -139,6 +139,8 @@ def _miscount(got: int, right: int, model: nn.Module, x: Tensor) -> str:
     return "multiply the numbers in each matrix by the rows it meets, and leave biases out"
 
 
+_LAYERS = (nn.Module, nn.Linear, LowRankLinear)
+_METHODS = ("__call__", "forward", "_call_impl")
 _KINDS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
 
 
@@ -151,11 +153,7 @@ def _hooks(owner: object, prefix: str) -> dict[str, Any]:
 def _nothing_left(model: nn.Module) -> Iterator[None]:
     """Raise NotYet if a hook, a patched method or an attribute is left; undo what concerns all modules."""
     everywhere = _hooks(nn.modules.module, "_global_")
-    patched: dict[tuple[type, str], Callable[..., Any]] = {
-        (kind, name): getattr(kind, name)
-        for kind in (nn.Module, nn.Linear, LowRankLinear)
-        for name in ("__call__", "forward")
-    }
+    own = {kind: {name: vars(kind).get(name) for name in _METHODS} for kind in _LAYERS}
     before = {kind: dict(hooks) for kind, hooks in everywhere.items()}
     names = [set(vars(module)) | set(module.state_dict()) for module in model.modules()]
     try:
@@ -165,15 +163,22 @@ def _nothing_left(model: nn.Module) -> Iterator[None]:
         for kind, hooks in everywhere.items():
             hooks.clear()
             hooks.update(before[kind])
-        changed = [what for what, method in patched.items() if getattr(*what) is not method]
-        for owner, name in changed:
-            setattr(owner, name, patched[owner, name])
+        replaced = [
+            (kind, name)
+            for kind in _LAYERS
+            for name in _METHODS
+            if vars(kind).get(name) is not own[kind][name]
+        ]
+        for owner, name in replaced:
+            if own[owner][name] is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own[owner][name])
     if left:
         raise NotYet(f"{left} hooks on all modules are left behind: remove each handle, in a finally.")
-    if changed:
-        raise NotYet(
-            f"{changed[0][0].__name__}.{changed[0][1]} was replaced for all models, and not put back."
-        )
+    if replaced:
+        owner, name = replaced[0]
+        raise NotYet(f"{owner.__name__}.{name} was replaced for all models, and not put back.")
     left = sum(len(hooks) for module in model.modules() for hooks in _hooks(module, "_").values())
     if left:
         raise NotYet(f"{left} hooks are left behind: remove each handle, in a finally.")

@@ -127,6 +127,7 @@ ANSWERS = [
     wrong("1.3", "ratio upside down", lambda s, a, b: interval(s, b, a), "upside down"),
     wrong("1.3", "share of all", lambda s, a, b: interval(s, a + b, b), "not by all samples"),
     wrong("1.3", "30/120 fixed", changed(ratio=30 / 120), "use the arguments"),
+    wrong("1.3", "fits the first case only", changed(ratio=0.5), "on 7 splits, 1 seeds, 40 + 60 samples"),
     wrong("1.3", "normal quantile", changed(quantile=1.96), "normal quantile"),
     wrong(
         "1.3", "J degrees", lambda s, a, b: interval(s, a, b, quantile=stats.t.ppf(0.975, len(s))), "not J"

@@ -110,9 +110,9 @@ def by_descent(W):
     """Factors found by gradient descent on their cost, along changes of basis that keep the product."""
     with torch.enable_grad():
         U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
-        log = torch.zeros_like(S, requires_grad=True)
+        log = torch.full_like(S, 0.5, requires_grad=True)
         step = torch.optim.Adam([log], lr=0.05)
-        for _ in range(600):
+        for _ in range(150):
             cost = (
                 (U * S.sqrt() * log.exp()).square().sum()
                 + ((S.sqrt() / log.exp())[:, None] * Vh).square().sum()

@@ -131,6 +131,54 @@ def replaced_forward(model, x):
     return sum(counts) + factored
 
 
+def replaced_call(kind):
+    """What flopth does, through the call."""
+
+    def my_macs(model, x):
+        total, call = counter()(model, x), kind.__call__
+        kind.__call__ = lambda layer, *args: call(layer, *args)
+        return total
+
+    return my_macs
+
+
+def once_a_layer(model, x):
+    """A dictionary holds one count for each layer."""
+    counts = {}
+
+    def hook(layer, inputs, output):
+        counts[layer] = by_input(inputs, output, layer) * size(layer)
+
+    handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, LAYERS)]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(counts.values())
+
+
+def children_only(model, x):
+    """The layers of the first level, or the model itself."""
+    counts = []
+
+    def hook(layer, inputs, output):
+        counts.append(by_input(inputs, output, layer) * size(layer))
+
+    handles = [m.register_forward_hook(hook) for m in [model, *model.children()] if isinstance(m, LAYERS)]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(counts)
+
+
+def from_bias(layer):
+    """The number of outputs, read from a bias that may be missing."""
+    return size(layer) if isinstance(layer, LowRankLinear) else layer.in_features * len(layer.bias)
+
+
 def own_forward(model, x):
     """Leaves a forward of its own on each layer."""
     total = counter()(model, x)
@@ -183,6 +231,12 @@ def bias_counted(layer):
 
 def dense_size(layer):
     return layer.in_features * layer.out_features
+
+
+def backward_pre_hooks_left(model, x):
+    for m in model.modules():
+        m.register_full_backward_pre_hook(lambda *a: None)
+    return counter()(model, x)
 
 
 def backward_hooks_left(model, x):
@@ -240,6 +294,18 @@ ANSWERS = [
     wrong("5.3", "global hook kept", by_global_hook(keep=True), "1 hooks on all modules"),
     wrong("5.3", "global pre-hook kept", by_global_hook(keep=True, pre=True), "1 hooks on all modules"),
     wrong("5.3", "backward hooks kept", backward_hooks_left, "1 hooks are left behind"),
+    wrong("5.3", "backward pre-hooks kept", backward_pre_hooks_left, "1 hooks are left behind"),
+    wrong("5.3", "call of all linears replaced", replaced_call(nn.Linear), "Linear.__call__ was replaced"),
+    wrong("5.3", "call of all modules replaced", replaced_call(nn.Module), "Module.__call__ was replaced"),
+    wrong(
+        "5.3",
+        "call of all LowRankLinear replaced",
+        replaced_call(LowRankLinear),
+        "LowRankLinear.__call__ was replaced",
+    ),
+    wrong("5.3", "one count a layer", once_a_layer, "a layer used twice: it gives 252"),
+    wrong("5.3", "first level only", children_only, "a model in a model: it gives 70"),
+    wrong("5.3", "bias needed", counter(numbers=from_bias), "without bias: your function raised TypeError"),
     wrong("5.3", "no finally", counter(guard=False), "a model that raises: 1 hooks are left behind"),
     wrong("5.3", "forward of all linears replaced", replaced_forward, "Linear.forward was replaced"),
     wrong("5.3", "forward of the layers replaced", own_forward, "(forward)"),
@@ -255,7 +321,12 @@ ANSWERS = [
         counter(rows=lambda i, o, layer: i[0].shape[:2].numel() if i[0].ndim > 2 else len(i[0])),
         "an input with four axes",
     ),
-    wrong("5.3", "dense layers only", counter(kinds=nn.Linear), "a LowRankLinear: it gives 0"),
+    wrong(
+        "5.3",
+        "dense layers only",
+        counter(kinds=nn.Linear),
+        "a LowRankLinear: it gives 0, not 154; nothing was counted",
+    ),
     wrong(
         "5.3",
         "weight of the product",
@@ -266,7 +337,7 @@ ANSWERS = [
     wrong("5.3", "biases counted", counter(numbers=bias_counted), "leave biases out"),
     wrong("5.3", "FLOPs", counter(back=lambda macs: 2 * macs), "a MAC is one multiplication"),
     wrong("5.3", "hooks by name", counter(names="all"), "a layer used twice: it gives 1008"),
-    wrong("5.3", "never run", without_forward, "a layer used twice"),
+    wrong("5.3", "never run", without_forward, "a layer that is never called"),
     wrong("5.3", "the package's counter", count_macs, "the layers that the exercise names"),
     wrong("5.3", "half", counter(back=lambda macs: macs + 0.5), "integer"),
     wrong("5.3", "nan", counter(back=lambda macs: math.nan), "not nan"),
