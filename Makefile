@@ -6,6 +6,7 @@
 # where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
 # make quick  lint, types and the package tests of what changed: before each commit
 # make noise  every chapter under rounding noise, NOISE="ulps:seed ..."; CHAPTERS=book/NN_name.ipynb for one
+# make headless  the reader's notebooks from top to bottom, each against its chapter
 # make processors  the package's tests with the instructions of older processors, on one and two threads
 # make links  ask every address on the pages whether it answers
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
@@ -23,7 +24,7 @@ NBVAL := -n 2 --dist loadscope --nbval --nbval-current-env
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book notebooks lab pdf epub test quick noise processors lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test quick noise processors headless lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -73,6 +74,9 @@ quick: lint
 noise: .venv/.installed
 	@for n in $(NOISE); do echo "rounding noise $$n (ulps:seed)"; \
 	ROUNDING_NOISE=$$n $(BIN)/pytest -q $(NBVAL) tests/test_figures.py $(CHAPTERS) || exit 1; done
+
+headless: .venv/.installed
+	$(BIN)/python tests/reader/headless.py
 
 # ATEN_CPU_CAPABILITY:MKL_CBWR:threads
 processors: .venv/.installed

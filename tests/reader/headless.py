@@ -1,7 +1,7 @@
 """Run the reader's notebooks from top to bottom and compare what they print with what the chapters print.
 
-Usage: python tests/reader/headless.py [notebook ...]. It takes as long as nbval's run of the chapters, and the code
-is the same byte for byte, so `make test` leaves it to the night; it runs one notebook in full, in JupyterLab.
+Usage: python tests/reader/headless.py [notebook ...]. It takes as long as nbval's run of the chapters, and
+the code is the same byte for byte, so `make test` leaves it to the night; it runs one in full, in JupyterLab.
 """
 
 import sys
@@ -30,7 +30,7 @@ def said(outputs):
 
 
 def differences(path, book):
-    """Lines that say where a reader's notebook prints something else than its chapter, and its peak memory in GB."""
+    """Where a reader's notebook prints something else than its chapter; its peak memory in GB, its time."""
     chapter = {c.id: c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"}
     nb = reader.notebook(path, book)
     wrong = []
