@@ -79,6 +79,14 @@ def test_calls_and_sharing():
     assert [(r.layer, r.params, r.macs) for r in tied.rows] == [("embed", 88, 0), ("head", 0, 880)]
 
 
+def test_a_layer_whose_first_node_is_a_product():
+    """A convolution makes one node only, with the number at which its layer starts."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 6, 1))
+    table = cost_by_layer(model, z(2, 3, 7, 7), backward=True)
+    assert [row.macs for row in table.rows] == [98 * 12, 98 * 20, 98 * 30]
+    assert [row.backward_macs for row in table.rows] == [98 * 12, 2 * 98 * 20, 2 * 98 * 30]
+
+
 def test_compressed_layers_have_rows():
     table = cost_by_layer(compress(Net(), {"fc1": 1}), torch.zeros(120, 4))
     row = table["fc1"]
