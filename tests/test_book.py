@@ -157,12 +157,6 @@ def title_begins_with_a_verb(nb):
     return wrong
 
 
-def says_what_colab_needs(nb):
-    """Where to find the cell that installs the package: a notebook cannot know where it came from."""
-    told = re.search(r"\*\*On Colab\*\* .*\]\(run\.md\)", markdown(nb))
-    return [] if told else ["no line that begins with **On Colab** and links run.md"]
-
-
 def public_names(module):
     """What a module says is public; without __all__, what it defines itself."""
     own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
@@ -204,7 +198,6 @@ FOR_ALL = [
     metadata_is_minimal,
     ids_are_unique,
     imports_public_names,
-    says_what_colab_needs,
 ]
 FOR_CHAPTERS = [cells_are_short, has_exercises, title_begins_with_a_verb]
 
@@ -248,7 +241,7 @@ def good_notebook():
     picture = new_output("display_data", {"image/png": "iVBORw0KGgo="})
     alt = {"mystnb": {"image": {"alt": "A line that falls from one to zero over ten ranks."}}}
     cells = [
-        new_markdown_cell("# Cut a matrix\n\n**On Colab** run [this](run.md).\n\n" + exercises),
+        new_markdown_cell("# Cut a matrix\n\n" + exercises),
         new_code_cell("round(0.1234, 2)", execution_count=1, outputs=[result]),
         new_code_cell("draw = 1", execution_count=2, outputs=[picture], metadata=alt),
     ]
@@ -301,12 +294,11 @@ BROKEN = [
     (imports_public_names, add("from lowrank_utils.svd import truncated_svd")),
     (imports_public_names, add("from lowrank_utils import _checks")),
     (imports_public_names, add("import lowrank_utils.svd")),
-    (says_what_colab_needs, change(0, source="# Cut a matrix")),
 ]
 
 
 def test_good_notebook_passes():
-    assert [check(good_notebook()) for check in FOR_ALL + FOR_CHAPTERS] == [[]] * 11
+    assert [check(good_notebook()) for check in FOR_ALL + FOR_CHAPTERS] == [[]] * 10
 
 
 @pytest.mark.parametrize(("check", "mutate"), BROKEN)

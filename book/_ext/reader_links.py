@@ -4,6 +4,7 @@ A reader's notebook lies on Binder, on Colab or in a downloads folder. Links to 
 all others are full addresses.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,6 +118,16 @@ class Book:
             raise ReaderError(f"{text} is a term that the glossary does not have")
         # the site's glossary names its anchors so
         return self.page("glossary", f"term-{_make_id(self.terms[text.lower()])}")
+
+    def documented(self, name: str) -> str:
+        """Address where the docstring of a public name is shown."""
+        short = name.rpartition(".")[2]
+        for path in sorted(self.folder.glob("api*.md")):
+            if re.search(
+                rf"^\.\. auto\w+:: (?:[\w.]*\.)?{short}\s*$", path.read_text(encoding="utf-8"), re.M
+            ):
+                return self.page(path.stem, name)
+        raise ReaderError(f"{name} is a name that no page of functions shows")
 
     def target(self, href: str) -> str:
         """Where a link of a chapter leads from a reader's notebook."""

@@ -140,7 +140,7 @@ def _role(node: RenderTreeNode, context: RenderContext) -> str:
     if name == "abbr":
         return f"{content.partition('(')[0].strip()} ({content.partition('(')[2]}"
     if name.removeprefix("py:") in OBJECT:
-        return f"[`{text.lstrip('~')}`]({book.page('api', target.lstrip('~'))})"
+        return f"[`{text.lstrip('~')}`]({book.documented(target.lstrip('~'))})"
     raise ReaderError(f"{{{name}}}`{content[:40]}` is a role that a reader's notebook cannot show")
 
 

@@ -7,7 +7,6 @@ chapter holds here. Hints and solutions are taken out: `worked` gathers them for
 
 import argparse
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -19,6 +18,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from reader_links import Book, ReaderError
 from reader_markdown import directive, render
+from takes import TAG
 
 ROOT = Path(__file__).parents[2]
 METADATA = {
@@ -27,7 +27,6 @@ METADATA = {
 }
 GATES = {"exercise", "hint", "solution", "solution-start", "solution-end"}
 KEPT_TAGS = {"raises-exception"}
-TAKES = re.compile(r"takes-(\d+)-s")
 INSTALL = """\
 # On Google Colab this cell installs what is missing.
 # Anywhere else it changes nothing.
@@ -168,7 +167,7 @@ class _Reading:
         if self.inside:
             self.asked.solution.append({"code": cell.source, "outputs": shown(cell.outputs, alt)})
             return
-        for took in filter(None, map(TAKES.fullmatch, tags)):
+        for took in filter(None, map(TAG.fullmatch, tags)):
             self.add(new_markdown_cell(f"*The next cell takes about {took[1]} seconds.*"), f"{cell.id}-takes")
         source = cell.source
         if number := checked(cell) if self.asked else None:

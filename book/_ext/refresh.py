@@ -1,6 +1,7 @@
 """Run notebooks in place, each in one fresh kernel, and store their outputs with minimal metadata.
 
-Usage: python refresh.py chapter.ipynb [...]. Cell ids, tags and alt texts stay as they are.
+Usage: python refresh.py chapter.ipynb [...]. Cell ids, tags and alt texts stay as they are, but for the tag
+that says how long a cell takes.
 """
 
 import sys
@@ -8,12 +9,18 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from takes import processor_seconds, tagged
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 KEPT = {"mystnb", "tags"}
+
+
+def without(metadata: dict, key: str) -> dict:
+    """Metadata less one key."""
+    return {k: v for k, v in metadata.items() if k != key}
 
 
 def refresh(path: Path) -> None:
@@ -27,6 +34,18 @@ def refresh(path: Path) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
+    started: dict[int, float | None] = {}
+
+    def start(cell, cell_index: int) -> None:
+        started[cell_index] = processor_seconds(client.km.provisioner.pid)
+
+    def end(cell, cell_index: int, execute_reply) -> None:
+        before, now = started[cell_index], processor_seconds(client.km.provisioner.pid)
+        if before is not None and now is not None:
+            tags = tagged(cell.metadata.get("tags", []), now - before)
+            cell.metadata = {**cell.metadata, "tags": tags} if tags else without(cell.metadata, "tags")
+
+    client.on_cell_execute, client.on_cell_executed = start, end
     client.execute()
     nb.metadata = nbformat.from_dict(METADATA)
     for cell in nb.cells:

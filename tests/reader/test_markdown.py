@@ -23,6 +23,7 @@ BIB = """\
 @article{many, author = {{\\'E}lie, A. and Doe, B. and Poe, C.}, title = {T}, year = 1903}
 """
 GLOSSARY = "# Glossary\n\n```{glossary}\nlow rank\n  Few.\n\nSVD\n  A product.\n```\n"
+API = {"api.md": "# All\n", "api_b.md": "```{eval-rst}\n.. autofunction:: check\n```\n"}
 CELL = '{{"cell_type": "markdown", "id": "a", "metadata": {{}}, "source": {}}}'
 NOTEBOOK = '{{"nbformat": 4, "nbformat_minor": 5, "metadata": {{}}, "cells": [{}]}}'
 OTHER = "# Cut a matrix\\n\\n(sec)=\\n## A part\\n\\n```{prf:theorem} Nearest\\n:label: thm\\nIt is.\\n```"
@@ -34,7 +35,7 @@ def book(tmp_path_factory):
     root = tmp_path_factory.mktemp("book")
     (root / "_config.yml").write_text(CONFIG)
     (root / "book" / "assets").mkdir(parents=True)
-    for name, text in {"references.bib": BIB, "glossary.md": GLOSSARY, "run.md": "# Run it\n"}.items():
+    for name, text in {"references.bib": BIB, "glossary.md": GLOSSARY, "run.md": "# Run it\n", **API}.items():
         (root / "book" / name).write_text(text)
     (root / "book" / "02_cut.ipynb").write_text(NOTEBOOK.format(CELL.format(f'"{OTHER}"')))
     (root / "book" / "assets" / "dot.png").write_bytes(b"\x89PNG")
@@ -55,7 +56,7 @@ FACES = [
     ("{doc}`run`", f"[Run it]({SITE}/run.html)"),
     ("{prf:ref}`thm`", "[Theorem (Nearest)](02_cut.ipynb)"),
     ("{ref}`there <sec>`", "[there](02_cut.ipynb)"),
-    ("{py:func}`lowrank_utils.check`", f"[`lowrank_utils.check`]({SITE}/api.html#lowrank_utils.check)"),
+    ("{py:func}`lowrank_utils.check`", f"[`lowrank_utils.check`]({SITE}/api_b.html#lowrank_utils.check)"),
     ("{math}`a_1` and $b$ cost \\$5", "$a_1$ and $b$ cost \\$5"),
     ("x{sup}`2`", "x<sup>2</sup>"),
     ("`{term}` stays code", "`{term}` stays code"),
@@ -102,6 +103,7 @@ NOT_SHOWN = [
     (":::{grid}\n:::", "{grid} is a directive"),
     ("````{note}\n```{tabs}\n```\n````", "{tabs} is a directive"),
     ("```{note}\n:colour: red\nx\n```", "colour"),
+    ("{py:func}`lowrank_utils.nothing`", "no page of functions shows"),
     ("{download}`x`", "{download}`x` is a role"),
     ("| a |\n|---|\n| {nope}`x` |", "{nope}`x` is a role"),
     ("{term}`nothing`", "the glossary does not have"),

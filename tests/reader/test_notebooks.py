@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 import reader_notebooks as reader  # noqa: E402
+import takes  # noqa: E402
 from reader_links import Book, ReaderError  # noqa: E402
 
 BOOK = Book(ROOT)
@@ -232,6 +233,23 @@ def test_a_long_cell_says_so_beforehand(tmp_path):
     *_, told, cell = reader.read(path, BOOK).cells
     assert told.source == "*The next cell takes about 20 seconds.*"
     assert cell.metadata.tags == ["raises-exception"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "seconds", "then"),
+    [
+        ([], 1.9, []),
+        (["wall-clock"], 2.4, ["wall-clock", "takes-2-s"]),
+        ([], 8.0, ["takes-10-s"]),
+        ([], 500.0, ["takes-60-s"]),
+        (["takes-10-s"], 6.5, ["takes-10-s"]),
+        (["takes-10-s"], 5.0, ["takes-5-s"]),
+        (["takes-2-s"], 1.3, ["takes-2-s"]),
+        (["takes-2-s", "wall-clock"], 1.0, ["wall-clock"]),
+    ],
+)
+def test_the_tag_moves_only_with_a_clear_difference(tags, seconds, then):
+    assert takes.tagged(tags, seconds) == then
 
 
 @pytest.mark.parametrize(
