@@ -24,6 +24,14 @@ def sidebar_is_a_landmark(html: str) -> str:
     )
 
 
+def sidebar_toggles_have_names(html: str) -> str:
+    """Say what the arrow beside a page of the left side bar does: it holds nothing but an icon."""
+    return html.replace(
+        '<summary><span class="toctree-toggle"',
+        '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
+    )
+
+
 def no_empty_table_header(html: str) -> str:
     """Make the empty corner of a data frame a plain cell."""
     return re.sub(r"<th>\s*</th>", "<td></td>", html)
@@ -59,6 +67,7 @@ MENDS = (
     without_fontawesome_js,
     one_icon_font,
     sidebar_is_a_landmark,
+    sidebar_toggles_have_names,
     no_empty_table_header,
     no_repeated_ids,
     no_deprecated_roles,

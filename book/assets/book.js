@@ -1,16 +1,45 @@
-/* A formula that is wider than its column scrolls: let the keyboard reach it, and only then. */
+/* What is wider than its column scrolls: show that there is more, let the keyboard reach it, and give it a name. */
 (() => {
-  const mark = () => {
-    for (const box of document.querySelectorAll("mjx-container[display]")) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
-    }
+  const KINDS = [
+    ["mjx-container", "Formula"],
+    [".pst-scrollable-table-container, .cell_output table, .cell_output .output", "Table"],
+    [".cell_output pre", "Output"],
+    ["pre", "Code"],
+  ];
+  const BOXES = KINDS.map(([selector]) => selector).join(", ");
+  const fade = (box) => {
+    const hidden = box.scrollWidth - box.clientWidth;
+    box.classList.toggle("more-left", box.matches(".scrolls") && box.scrollLeft > 1);
+    box.classList.toggle("more-right", box.matches(".scrolls") && box.scrollLeft < hidden - 1);
   };
-  window.addEventListener("resize", mark);
+  const inline = (box) => box.matches("mjx-container:not([display])");
+  const holder = (box) => box.parentElement.closest("p, li, td, th, dd, dt, div");
+  const mark = (box) => {
+    if (inline(box)) box.classList.remove("scrolls"); // its own width, before it is asked
+    const room = inline(box) ? holder(box).clientWidth : box.clientWidth;
+    const wide = inline(box) ? box.getBoundingClientRect().width > room : box.scrollWidth > room + 1;
+    box.classList.toggle("scrolls", wide && room > 0);
+    if (wide && room > 0) {
+      const [, name] = KINDS.find(([selector]) => box.matches(selector));
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", `${name}, scrolls sideways`);
+      box.addEventListener("scroll", () => fade(box), { passive: true });
+    } else if (box.getAttribute("role") === "group") {
+      for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+    }
+    fade(box);
+  };
   window.addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
     await document.fonts.ready;
-    mark();
+    const within = new Map(); // an inline formula has no size of its own to observe: what it stands in has
+    const sizes = new ResizeObserver((seen) => seen.forEach(({ target }) => within.get(target).forEach(mark)));
+    for (const box of document.querySelectorAll(`.bd-article :is(${BOXES})`)) {
+      const watched = inline(box) ? holder(box) : box;
+      within.set(watched, [...(within.get(watched) ?? []), box]);
+      sizes.observe(watched);
+    }
   });
 })();
 

@@ -18,13 +18,47 @@ PAGES += ["search", "genindex"]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 DRAWN = "() => !window.MathJax || (MathJax.startup && MathJax.startup.promise.then(() => true))"
 RESIZED_MS = 700  # the theme waits that long before it looks which boxes scroll
-ONE_OF_EACH_TOKEN = """() => {
-  const seen = new Set();
-  for (const span of document.querySelectorAll("pre span")) {
-    const kind = span.className + "|" + span.closest("div.highlight")?.parentElement.className;
-    if (span.id || span.children.length) continue;
-    if (seen.has(kind)) span.replaceWith(span.textContent); else seen.add(kind);
+# The contrast of a text hangs on the styles of what it stands in: of all with the same chain one is measured,
+# and the others are hidden meanwhile. (axe-core's own `exclude` takes minutes with a thousand of them.)
+MARK_THE_SAME = """() => {
+  const seen = new Set(), own = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  const chain = (e) => {
+    const names = [getComputedStyle(e).color];
+    for (let at = e; at && at !== document.body; at = at.parentElement) names.push(at.tagName + at.className);
+    return names.join(">");
+  };
+  const same = (e) => {
+    const inner = [...e.children].map(same).every(Boolean);
+    const known = !own(e) || seen.has(chain(e));
+    seen.add(chain(e));
+    if (inner && known) e.dataset.same = "";
+    return inner && known;
+  };
+  document.querySelectorAll("[data-same]").forEach((e) => delete e.dataset.same);
+  same(document.body);
+}"""
+# What a reader cannot reach: what stands out of the screen, and a box that scrolls without looking like one.
+OUT_OF_REACH = """() => {
+  const faults = [], said = (e, why) => faults.push(`${why}: ${e.outerHTML.slice(0, 120)}`);
+  const unseen = "mjx-assistive-mml, mjx-math, svg, .visually-hidden";
+  for (const e of document.querySelectorAll(".bd-article *")) {
+    if (!e.getClientRects().length || e.closest(unseen) || e.matches("input, textarea")) continue;
+    const scroller = e.closest(".scrolls"), at = e.getBoundingClientRect();
+    if (!scroller && at.width > 1 && at.right > innerWidth + 1) said(e, "out of the screen");
+    if (e.clientWidth <= 1 || e.scrollWidth <= e.clientWidth + 1) continue;
+    if (getComputedStyle(e).display === "inline" || getComputedStyle(e).overflowX === "visible") continue;
+    const bar = e.offsetHeight - e.clientHeight > 4;
+    const faded = getComputedStyle(e).maskImage !== "none";
+    if (!bar && !faded) said(e, "nothing shows that it scrolls");
+    if (getComputedStyle(e).overflowX === "hidden") said(e, "it is cut off");
+    if (e.tabIndex !== 0) said(e, "no key reaches it");
+    if (!e.getAttribute("aria-label") || !e.getAttribute("role")) said(e, "it has no name");
   }
+  return faults;
+}"""
+UNFOLD = """() => {
+  document.querySelectorAll(".toggle-hidden").forEach((e) => e.classList.remove("toggle-hidden"));
+  document.querySelectorAll("details").forEach((e) => { e.open = true });
 }"""
 ZIPPED = {".html", ".css", ".js", ".svg"}
 
@@ -49,31 +83,45 @@ def load(browser, url):
     return page, requests, complaints
 
 
-def look(page):
-    """What axe-core finds in the three looks of a page, and by how much it is wider than a phone.
+def axe(page, options):
+    """What axe-core finds wrong on a page as it is now."""
+    options = options | {"resultTypes": ["violations"]}
+    result = page.evaluate("options => axe.run({ exclude: [['mjx-math']] }, options)", options)
+    return [f"{fault['id']} {n['html'][:150]}" for fault in result["violations"] for n in fault["nodes"]]
 
-    Contrast is measured in both colour schemes, once for each kind of token; the width does not change it.
+
+def look(page):
+    """What axe-core finds on a page, what of it is out of reach, and by how much it is too wide for a phone.
+
+    Contrast is measured in both colour schemes, once for each chain of styles; all other rules on everything,
+    on a laptop and on a phone.
     """
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     page.add_style_tag(content="* { transition: none !important; animation: none !important }")
-    page.evaluate(ONE_OF_EACH_TOKEN)
-    found = []
-    for look, width, options in (
-        ("light", 1280, {"runOnly": RULES}),
-        ("dark", 1280, {"runOnly": {"type": "rule", "values": ["color-contrast"]}}),
-        ("dark", 390, {"runOnly": RULES, "rules": {"color-contrast": {"enabled": False}}}),
+    page.add_style_tag(content=".measured [data-same] { visibility: hidden !important }")
+    contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    others = {"runOnly": RULES, "rules": {"color-contrast": {"enabled": False}}}
+    found, hidden = [], []
+    for look, width, runs in (
+        ("light", 1280, (contrast, others)),
+        ("dark", 1280, (contrast,)),
+        ("dark", 390, (others,)),
     ):
         page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("look => { document.documentElement.dataset.theme = look }", look)
         page.wait_for_timeout(RESIZED_MS if width == 390 else 0)
-        result = page.evaluate(
-            "options => axe.run({ exclude: [['mjx-math']] }, options)",
-            options | {"resultTypes": ["violations"]},
-        )
-        for fault in result["violations"]:
-            found += [f"{look} {width}: {fault['id']} {n['html'][:150]}" for n in fault["nodes"]]
+        for options in runs:
+            page.evaluate(MARK_THE_SAME)
+            page.evaluate(f"document.body.classList.toggle('measured', {str(options is contrast).lower()})")
+            found += [f"{look} {width}: {fault}" for fault in axe(page, options)]
+        page.evaluate("document.body.classList.remove('measured')")
     wide = page.evaluate("() => document.documentElement.scrollWidth") - 390
-    return found, wide
+    page.evaluate(UNFOLD)
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(RESIZED_MS)
+        hidden += [f"{width}: {fault}" for fault in page.evaluate(OUT_OF_REACH)]
+    return found, hidden, wide
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +138,7 @@ def visit(browser, address, site):
             "broken": page.locator("mjx-merror, [data-mjx-error]").count(),
             "source": page.locator("span.math, div.math").count(),
         }
-        seen["faults"], seen["wide"] = look(page)
+        seen["faults"], seen["hidden"], seen["wide"] = look(page)
         page.close()
         return seen
 
@@ -131,6 +179,11 @@ def test_fits_a_phone(visit, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_what_is_wider_than_the_screen_scrolls_and_shows_it(visit, name):
+    assert visit(name)["hidden"] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_is_light(visit, site, name):
     requests = visit(name)["requests"]
     assert len(requests) <= 32
@@ -156,7 +209,39 @@ def test_search_works_offline(browser, site):
 def test_the_test_sees_faults(browser):
     page = browser.new_page()
     page.set_content("<body><img src='data:,'><p style='width:2000px;color:#eee'>pale</p></body>")
-    found, wide = look(page)
+    found, _, wide = look(page)
     assert any("image-alt" in f for f in found) and any("color-contrast" in f for f in found)
     assert wide > 0
+    page.close()
+
+
+def test_the_same_pale_text_is_measured_once_and_another_is_not_missed(browser):
+    page = browser.new_page()
+    lines = "".join(f"<p class='{kind}'>pale</p>" for kind in "aaab")
+    page.set_content(f"<body><main>{lines}<div class='a'><p class='a'>pale</p></div></main></body>")
+    page.add_style_tag(content="p { color: #eee }")
+    found, _, _ = look(page)
+    assert sum("light 1280: color-contrast" in f for f in found) == 3
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("html", "complaint"),
+    [
+        ("<p style='width:2000px'>x</p>", "out of the screen"),
+        ("<pre style='overflow-x:hidden'>LONG</pre>", "it is cut off"),
+        ("<pre style='overflow-x:auto;scrollbar-width:none'>LONG</pre>", "nothing shows that it scrolls"),
+        ("<pre style='overflow-x:auto'>LONG</pre>", "no key reaches it"),
+        ("<pre style='overflow-x:auto' tabindex=0>LONG</pre>", "it has no name"),
+        ("<pre class='scrolls more-right' tabindex=0 role=group aria-label=Code>LONG</pre>", None),
+    ],
+)
+def test_a_phone_notices_what_it_cannot_reach(browser, html, complaint):
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.set_content(
+        f"<body><main class='bd-main bd-article'>{html.replace('LONG', 'x' * 200)}</main></body>"
+    )
+    page.add_style_tag(content=(BOOK / "assets" / "book.css").read_text(encoding="utf-8"))
+    found = page.evaluate(OUT_OF_REACH)
+    assert (found == []) if complaint is None else any(line.startswith(complaint) for line in found)
     page.close()

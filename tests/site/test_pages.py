@@ -99,6 +99,11 @@ MENDED = [
         '<div id="pst-primary-sidebar" class="x">',
         '<div id="pst-primary-sidebar" role="complementary" aria-label="Book" class="x">',
     ),
+    (
+        page_mends.sidebar_toggles_have_names,
+        '<summary><span class="toctree-toggle" role="presentation">',
+        '<summary aria-label="Pages below this one"><span class="toctree-toggle" role="presentation">',
+    ),
     (page_mends.no_empty_table_header, "<th></th><th>a</th>", "<td></td><th>a</th>"),
     (page_mends.no_repeated_ids, '<section id="solution-content">', "<section>"),
     (
