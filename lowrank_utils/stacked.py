@@ -46,12 +46,11 @@ def train_nets(
     lr = _checks.real(lr, "lr", low=0.0, open_low=True)
     params, _ = stack_module_state(list(nets))  # {name: (K, ...)}
 
-    def loss_of_one(params: dict[str, Tensor], X: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(functional_call(nets[0], params, (X,)), y)
-
+    scores_of = vmap(lambda params, samples: functional_call(nets[0], params, (samples,)))
     history = torch.empty(epochs, len(nets))
     for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, delay=1.0):
-        losses = vmap(loss_of_one)(params, X, y)  # (K,)
+        scores = scores_of(params, X).movedim(-1, 1)  # (K, C, N)
+        losses = nn.functional.cross_entropy(scores, y, reduction="none").mean(1)  # (K,)
         slopes = torch.autograd.grad(losses.sum(), list(params.values()))
         history[epoch] = losses.detach()
         with torch.no_grad():
