@@ -18,7 +18,7 @@ import pytest
 import lowrank_utils
 
 PACKAGE = Path(lowrank_utils.__file__).parent
-LONGEST = 220  # one concept a module: about 200 lines with docstrings, never squeezed to fit
+LONGEST = 240  # one concept a module: about 200 lines with docstrings, never squeezed to fit
 FLOORS = {
     0: ("_checks",),  # the ground that every floor stands on
     1: ("calibrate", "explorer_page", "knapsack", "operators", "owners", "tables"),
@@ -331,12 +331,12 @@ def test_a_painter_a_long_module_an_assert_and_a_mute_error_are_seen(tmp_path):
         tmp_path,
         svd="def f():\n    import matplotlib.pyplot as plt\n",
         exercises__chapter2="from matplotlib import pyplot\n",
-        ranks="x = 1\n" * 221,
+        ranks="x = 1\n" * 241,
         models="def f(x):\n    assert x > 0\n",
         search="def f(x):\n    raise ValueError('wrong')\n",
     )
     assert painters(root) == ["exercises.chapter2", "plotting", "svd"]
-    assert too_long(root) == ["ranks has 221 lines"]
+    assert too_long(root) == ["ranks has 241 lines"]
     assert asserts(root) == ["models:2"]
     assert mute_errors(root) == ["search:2"]
 
