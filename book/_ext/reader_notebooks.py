@@ -16,6 +16,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from reader_figures import lighter
 from reader_links import Book, ReaderError
 from reader_markdown import directive, render
 from takes import TAG
@@ -96,7 +97,7 @@ def shown(outputs: list[NotebookNode], alt: str) -> list[dict[str, str]]:
     for output in outputs:
         data = output.get("data", {})
         if "image/png" in data:
-            found.append({"png": data["image/png"].strip(), "alt": alt})
+            found.append({"png": lighter(data["image/png"], photographs=False)[1], "alt": alt})
         elif "text/html" in data:
             found.append({"html": data["text/html"]})
         elif output.output_type == "error":
@@ -178,9 +179,10 @@ class _Reading:
         new = new_code_cell(source, metadata={"tags": sorted(tags & KEPT_TAGS)} if tags & KEPT_TAGS else {})
         new.outputs, new.execution_count = nbformat.from_dict(cell.outputs), cell.execution_count
         for output in new.outputs:
-            for kind in output.get("data", {}):
-                if kind.startswith("image/") and alt:
-                    output.metadata = nbformat.from_dict({kind: {"alt": alt}})
+            if png := output.get("data", {}).pop("image/png", None):
+                kind, picture = lighter(png)
+                output.data[kind] = picture
+                output.metadata = nbformat.from_dict({kind: {"alt": alt}})
         self.add(new, cell.id)
         if alt:
             words = escape(alt, quote=False).replace("$", "&#36;")

@@ -4,6 +4,7 @@ Code is compared byte for byte with the chapters, whose outputs nbval compares; 
 What is not in the chapters is run here: the cell for Colab and the exercises, alone and unanswered.
 """
 
+import base64
 import contextlib
 import io
 import json
@@ -17,12 +18,14 @@ import pytest
 from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 import reader_notebooks as reader  # noqa: E402
 import takes  # noqa: E402
+from reader_figures import lighter  # noqa: E402
 from reader_links import Book, ReaderError  # noqa: E402
 
 BOOK = Book(ROOT)
@@ -112,12 +115,57 @@ def test_outputs_are_kept_or_cleared(name):
     kept = reader.notebook(BOOK.notebooks[name], BOOK, outputs=True)
     assert [c for c in cleared.cells if c.get("outputs") or c.get("execution_count")] == []
     assert code(cleared) == code(kept)
-    figures = [o for c in kept.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-    assert [o for o in figures if len(o.metadata["image/png"]["alt"]) < 30] == []
-    words = [c for c in kept.cells if c.source.startswith("<details><summary>The figure in words")]
-    assert len(words) == sum(
-        any("image/png" in o.get("data", {}) for o in c.get("outputs", [])) for c in kept.cells
-    )
+    outputs = [o for c in kept.cells for o in c.get("outputs", [])]
+    figures = [o for o in outputs if any(kind.startswith("image/") for kind in o.get("data", {}))]
+    assert [o for o in figures if len(next(iter(o.metadata.values()))["alt"]) < 30] == []
+    assert len(figures) == sum("image/png" in o.get("data", {}) for o in stored(name))
+    told = [i for i, c in enumerate(kept.cells) if "<summary>The figure in words" in c.source]
+    drawn = [i for i, c in enumerate(kept.cells) if any(o in figures for o in c.get("outputs", []))]
+    assert told == [i + 1 for i in drawn]
+
+
+def stored(name):
+    """Outputs of a chapter that stand in no solution."""
+    found, inside = [], False
+    for cell in source(name).cells:
+        found += [] if inside else cell.get("outputs", [])
+        inside = (inside or "{solution-start}" in cell.source) and "{solution-end}" not in cell.source
+    return found
+
+
+def picture(noisy):
+    """A PNG in base64: a drawing of two colours, or something like a photograph."""
+    image = Image.new("RGBA", (400, 300), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (50, 50, 90, 90))
+    if noisy:
+        ramp = Image.radial_gradient("L").resize((400, 300))
+        noise = Image.effect_noise((400, 300), 60)
+        image = Image.merge("RGBA", (ramp, noise, ramp, Image.new("L", (400, 300), 255)))
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=0)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def opened(data):
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_a_drawing_keeps_its_colours_and_a_photograph_its_look():
+    kind, small = lighter(picture(noisy=False))
+    drawing = opened(small).convert("RGB")
+    assert kind == "image/png" and len(small) < len(picture(False)) / 10
+    assert (drawing.getpixel((60, 60)), drawing.getpixel((10, 10))) == ((0, 0, 255), (255, 255, 255))
+    photo = picture(noisy=True)
+    kind, small = lighter(photo)
+    assert kind == "image/jpeg" and len(small) < len(photo) / 3 and opened(small).size == (400, 300)
+    assert lighter(photo, photographs=False)[0] == "image/png"
+
+
+def test_nothing_grows():
+    out = io.BytesIO()
+    Image.new("L", (1, 1)).save(out, "PNG", optimize=True)
+    tiny = base64.b64encode(out.getvalue()).decode()
+    assert lighter(tiny) == ("image/png", tiny)
 
 
 def links(nb):
