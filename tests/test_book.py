@@ -24,7 +24,7 @@ CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.ipynb"))
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 VERBS = set(
     "Adapt Approximate Build Choose Compress Count Cut Decompose Factor Find Fold Learn Measure Pick Price "
-    "Replace Search See Shrink Split Start Train Truncate Tune Weigh".split()
+    "Refit Replace Search See Shrink Split Start Train Truncate Tune Weigh".split()
 )
 PUBLIC_MODULES = ("lowrank_utils", "lowrank_utils.plotting", "lowrank_utils.exercises")
 PATH = re.compile(r"(?:^|[\s\"'(])/(?:home|root|tmp|usr|var|work|Users|opt)/")
