@@ -1,11 +1,15 @@
 """hint, solution and progress, as a reader's kernel sees them."""
 
+import ast
 import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from importlib.resources import files
 from pathlib import Path
 
@@ -190,6 +194,27 @@ def run(*command, **options):
     ran = subprocess.run(command, capture_output=True, text=True, timeout=180, **options)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
+
+
+def imported(name):
+    """Modules that a step of the build imports, and those that its own modules import."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / "book" / "_ext" / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.partition(".")[0])
+    own = {name for name in found if (ROOT / "book" / "_ext" / f"{name}.py").is_file()}
+    return found - own - set(sys.stdlib_module_names) | {m for name in own for m in imported(name)}
+
+
+def test_pip_builds_with_what_setup_py_imports():
+    """Where pip isolates the build, as on Colab, there is nothing but what is asked for."""
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    asked = {re.match(r"[\w-]+", line)[0].lower() for line in asked}
+    known = packages_distributions()
+    needed = {module: {name.lower() for name in known[module]} for module in imported("reader_notebooks")}
+    assert len(needed) >= 7 and {m: names for m, names in needed.items() if not names & asked} == {}
 
 
 @pytest.fixture(scope="module")
