@@ -1,85 +1,224 @@
-"""Marks for a class: several at a time, each kept as soon as it is there, so that a killed run goes on."""
+"""A class: everybody marked, several at a time; whatever one submission does stays in that student's row."""
 
 import contextlib
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import nbformat
 from tqdm import tqdm
 
-from assignments import release
-from assignments.mark import Marks, safely, summary
+from assignments import feedback, manual, overview, release, roster
+from assignments.collect import HandIn, collect
+from assignments.files import BadTable, safe_name, write
+from assignments.final import Row, final
+from assignments.gradebook import ClassBook
+from assignments.mark import Marks, die_with_parent, failed, safely
+from assignments.report import marks_csv
+from assignments.results import Results
+from assignments.texts import encodable, plain, quoted
+
+DECIDE = (
+    "cases",
+    "checks",
+    "child",
+    "isolation",
+    "mark",
+    "rebuild",
+    "sandbox",
+    "texts",
+)  # modules that marks hang on
 
 
-def submissions(folder: Path) -> dict[str, Path]:
-    """Student -> what they handed in: one folder each, or one notebook each, in `folder`."""
-    found = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-    folders = {p.name: p for p in found if p.is_dir()}
-    files = {
-        p.name if p.stem in folders else p.stem: p for p in found if p.is_file() and p.suffix == ".ipynb"
-    }
-    return dict(sorted((folders | files).items()))
+class Class:
+    """One assignment of a course in the folder `course`, handed in by a class."""
+
+    def __init__(self, name: str, seed: int, course: Path):
+        self.name, self.seed, self.course = name, seed, course
+        self.folder = course / name
+        self.book = ClassBook(course / "nbgrader", name, seed)
+        self.worth = self.book.worth()
+        self.roster = roster.read_roster(course)
+        self.deadlines = roster.read_deadlines(course, name)
+        self.overrides = roster.read_overrides(self.folder, self.worth | {"penalty": 0.0})
+        self.manual = roster.read_manual(self.folder, self.worth)
+        self.results = Results(self.folder / "results")
+        self.book.due(self.deadlines.get(""))
+        self.rows: dict[str, Row] = {}
+
+    def grade(
+        self, submissions: Path, *, jobs: int = 2, only: Iterable[str] = (), again: bool = False
+    ) -> list[Row]:
+        """Mark what is new or changed in `submissions`; with `only`, nobody else's; with `again`, everything.
+
+        Raises: BadTable if there is nothing to mark: what is there already stays.
+        """
+        handed_in, skipped = collect(submissions, self.name)
+        gone = roster.withdrawn(self.roster)
+        class_ = {one.student: one for one in handed_in if one.student not in gone}
+        for sentence in skipped:
+            say(sentence)
+        if not class_:
+            raise BadTable(
+                f"submissions={submissions} holds nothing to mark: no folder and no notebook of a student"
+            )
+        if unknown := sorted(set(only) - set(class_)):
+            raise BadTable(f"only={', '.join(unknown)} handed in nothing")
+        code = code_digest(self.name, self.seed)
+        digests = {who: f"{one.digest} {code}" for who, one in class_.items()}
+        todo: dict[str, HandIn] = {}
+        for who, one in class_.items():
+            kept, remark = self.results.read(who, digests[who])
+            if remark:
+                one.remarks.append(remark)
+                say(f"{quoted(who)}: {remark}")
+            if (kept is None or again) and (not only or who in only):
+                todo[who] = one
+            elif kept is not None:
+                self.settle(one, kept)
+        if todo and len(todo) < len(class_):
+            say(f"{len(class_) - len(todo)} of {len(class_)} are done already")
+        self.write_table()
+        with interruptible(
+            lambda: f"{len(self.rows)} of {len(class_)} are done; the same command goes on from there"
+        ):
+            for marks in tqdm(
+                self._pool(todo, jobs), total=len(class_), initial=len(class_) - len(todo), desc=self.name,
+                unit="student",
+            ):  # fmt: skip
+                who = marks["student"]
+                self.settle(class_[who], marks, digests[who])
+                self.write_table()
+        if not only:
+            self.forget(list(class_))
+        manual.write(self)
+        write(self.folder / "class.html", overview.page(self.name, list(self.rows.values()), self.worth))
+        return [self.rows[who] for who in sorted(self.rows)]
+
+    def settle(self, one: HandIn, marks: Marks, digest: str = "") -> None:
+        """All that is done with one student's marks; a fault here is a remark in that student's row."""
+        try:
+            notebook = marks.pop("notebook", None)
+            if digest and not marks.get("failed"):
+                self.results.keep(one.student, digest, marks)
+                if notebook:
+                    self.book.keep(one.student, notebook)
+            self.rows[one.student] = self._finish(one, marks)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {quoted(error)}"
+            self.rows[one.student] = self._row(one, failed(one.student, reason), {})
+
+    def _row(self, one: HandIn, marks: Marks, entered: dict[str, float]) -> Row:
+        return final(
+            marks | {"remarks": one.remarks + marks["remarks"]},
+            worth=self.worth, manual=self.manual, entered=entered, overrides=self.overrides,
+            deadlines=self.deadlines, when=one.when,
+        )  # fmt: skip
+
+    def _finish(self, one: HandIn, marks: Marks) -> Row:
+        row = self._row(one, marks, self.book.by_hand(one.student))
+        row["texts"] = marks["texts"]
+        own, due = self.deadlines.get(one.student), self.deadlines.get("")
+        extension = own.due - due.due if own and due else None
+        self.book.record(row, self.roster.get(one.student, {}), one.when, extension)
+        for ending, render in feedback.RENDERERS.items():
+            path = self.folder / "feedback" / f"{safe_name(one.student)}{ending}"
+            if row["failed"]:
+                path.unlink(missing_ok=True)
+            else:
+                write(path, render(self.name, row))
+        return row
+
+    def write_table(self) -> None:
+        """marks.csv with everybody who is done; whoever is on the roster and handed in nothing, too."""
+        gone = roster.withdrawn(self.roster)
+        rows = dict(self.rows)
+        for who in set(self.roster) - set(rows) - gone:
+            marks = failed(who, "")
+            rows[who] = self._row(
+                HandIn(who, remarks=["Nothing is marked: nothing was handed in, or not yet."]), marks, {}
+            )
+        if rows:
+            write(self.folder / "marks.csv", marks_csv([rows[who] for who in sorted(rows)], self.worth))
+
+    def forget(self, students: list[str]) -> None:
+        """Whoever is not in the class any more leaves the output."""
+        self.results.forget(students)
+        kept = {safe_name(who) for who in students}
+        for path in (self.folder / "feedback").glob("*.*"):
+            if path.suffix in feedback.RENDERERS and path.stem not in kept:
+                path.unlink()
+        for who in self.book.forget(students):
+            say(f"{quoted(who)} has left the class, and the output")
+
+    def _pool(self, todo: dict[str, HandIn], jobs: int) -> Iterator[Marks]:
+        """Marks as they are ready. If a worker is killed, each submission left gets a worker of its own."""
+        for who, one in list(todo.items()):
+            if one.failed:
+                del todo[who]
+                yield failed(who, one.failed)
+        left = dict(todo)
+        with contextlib.suppress(BrokenProcessPool):
+            for marks in self._run(list(left.values()), jobs):
+                del left[marks["student"]]
+                yield marks
+        for who, one in left.items():
+            try:
+                yield from self._run([one], 1)
+            except BrokenProcessPool:
+                yield failed(who, "the marker was killed while it ran this.")
+
+    def _run(self, hand_ins: list[HandIn], jobs: int) -> Iterator[Marks]:
+        if not hand_ins:
+            return
+        release = nbformat.from_dict(self.book.release)
+        context = get_context("spawn")
+        with ProcessPoolExecutor(min(jobs, len(hand_ins)), context, die_with_parent) as pool:
+            waiting = [
+                pool.submit(safely, self.name, self.seed, one.student, one.notebook, release)
+                for one in hand_ins
+            ]
+            try:
+                for future in as_completed(waiting):
+                    yield future.result()
+            except (KeyboardInterrupt, GeneratorExit):
+                for process in active_children():
+                    process.kill()
+                raise
 
 
-def grade_class(name: str, seed: int, folder: Path, out: Path, *, jobs: int = 2) -> list[Marks]:
-    """Mark every submission in `folder`, a file each in `out/results`; what is there is not done again."""
-    results = out / "results"
-    results.mkdir(parents=True, exist_ok=True)
-    class_ = submissions(folder)
-    digests = {who: _digest(name, seed, path) for who, path in class_.items()}
-    done = {who: marks for who in class_ if (marks := _kept(results / f"{who}.json", digests[who]))}
-    with tempfile.TemporaryDirectory() as work:
-        release.assign(name, seed, Path(work))
-        todo = {who: (name, seed, who, path, Path(work)) for who, path in class_.items() if who not in done}
-        for marks in tqdm(_pool(todo, jobs), total=len(class_), initial=len(done), desc=name, unit="student"):
-            who = marks["student"]
-            done[who] = marks
-            part = results / f"{who}.part"
-            part.write_text(json.dumps(marks | {"digest": digests[who]}, indent=1))
-            os.replace(part, results / f"{who}.json")
-    return [done[who] for who in class_]
-
-
-def _digest(name: str, seed: int, path: Path) -> str:
-    """Changes when the submission, the assignment or the marker does: then an old mark is not reused."""
-    own = [*sorted(release.HERE.glob("*.py")), *release.parts(name)]
-    theirs = [path] if path.is_file() else sorted(p for p in path.rglob("*.ipynb") if p.is_file())
-    parts = [p.name.encode() + hashlib.sha256(p.read_bytes()).digest() for p in own + theirs]
+def code_digest(name: str, seed: int) -> str:
+    """Changes when the assignment or the marker does: then an old mark is not used again."""
+    own = [*(release.HERE / f"{module}.py" for module in DECIDE), *release.parts(name)]
+    parts = [p.name.encode() + hashlib.sha256(p.read_bytes()).digest() for p in own]
     return hashlib.sha256(b"".join([str(seed).encode(), *parts])).hexdigest()
 
 
-def _kept(path: Path, digest: str) -> Marks | None:
-    """Marks of an earlier run, if they are of the same file and were given."""
+def say(sentence: str) -> None:
+    """A line for the teacher, beside the progress bar."""
+    tqdm.write(encodable(plain(sentence)), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def interruptible(done: Any) -> Iterator[None]:
+    """Ctrl-C, or the end of the session, says how far it came."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        marks: Marks = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return marks if marks.pop("digest", None) == digest and marks["questions"] else None
-
-
-def _pool(todo: dict[str, tuple[Any, ...]], jobs: int) -> Iterator[Marks]:
-    """Marks as they are ready. If a worker is killed, each submission left gets a worker of its own."""
-    with contextlib.suppress(BrokenProcessPool):
-        for marks in _run(list(todo.values()), jobs):
-            del todo[marks["student"]]
-            yield marks
-    for who, task in todo.items():
-        try:
-            yield from _run([task], 1)
-        except BrokenProcessPool:
-            yield summary(
-                who, {}, ["NOT MARKED, a teacher has to look: the marker was killed while it ran this."]
-            )
-
-
-def _run(tasks: list[tuple[Any, ...]], jobs: int) -> Iterator[Marks]:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(safely, *task) for task in tasks]):
-            yield future.result()
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped: {done()}")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

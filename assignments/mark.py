@@ -1,112 +1,136 @@
-"""Marks for one submission: rebuilt, run in its own process, checked here, recorded by nbgrader."""
+"""Marks for one submission: rebuilt, run in its own process, checked here."""
 
 import contextlib
+import ctypes
 import logging
-import shutil
-import tempfile
+import re
+import signal
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat.v4 import new_output
-from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
-from traitlets import Dict, Integer
 
-from assignments import release
-from assignments.checks import Question, hidden
-from assignments.rebuild import Unreadable, find, read, rebuild
+from assignments.checks import hidden
+from assignments.isolation import CannotRun
+from assignments.rebuild import Unreadable, read, rebuild
 from assignments.sandbox import Student
-from assignments.server import CannotRun
+from assignments.texts import quoted
 
-# student, points, out_of, questions {id: {points, out_of, missed}}, remarks, leaderboard
+MARKER_LINE = re.compile(r"^<!-- Answer: .*-->$", re.M)
+# student, questions {id: {points, out_of, missed}}, remarks, leaderboard, texts {manual question: answer},
+# notebook (what was marked), failed (why there are no marks); points is None where a person marks
 Marks = dict[str, Any]
 
 
-class RunAndMark(NbGraderPreprocessor):
-    """In place of nbgrader's `Execute`: the output of a test cell is the points that its question earned."""
-
-    seed = Integer(0).tag(config=True)
-    added = Dict().tag(config=True)
-    questions: dict[str, Question] = {}
-    remarks: list[str] = []
-    leaderboard: dict[str, float] = {}
-
-    def preprocess(
-        self, notebook: nbformat.NotebookNode, resources: Any
-    ) -> tuple[nbformat.NotebookNode, Any]:
-        """Run all cells, then mark every question."""
-        own, assignment = type(self), hidden(resources["nbgrader"]["assignment"])
-        cells: dict[str, str] = {}
-        for cell in (c for c in notebook.cells if c.cell_type == "code"):
-            if cell.id in self.added:
-                cells[f"your cell before {cell.id}"] = self.added[cell.id]
-            cells[cell.id] = cell.source
-        if "the end" in self.added:
-            cells["your last cell"] = self.added["the end"]
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o777)
-            with Student(cells, Path(folder), seconds=assignment.SECONDS) as student:
-                numbers, checks = assignment.numbers(self.seed), assignment.CHECKS
-                own.questions = {question: checks.mark(question, student, numbers) for question in checks}
-                own.leaderboard = {}
-                with contextlib.suppress(Exception):  # a figure is extra: no mark depends on it
-                    own.leaderboard = assignment.leaderboard(student, numbers)
-            own.remarks = [
-                f"{name}: {error}." for name, error in student.errors.items() if error and name not in checks
-            ]
-        for cell in notebook.cells:
-            if cell.metadata.get("nbgrader", {}).get("grade"):
-                points = str(self.questions[cell.id].points)
-                cell.outputs = [new_output("execute_result", {"text/plain": points}, execution_count=1)]
-        return notebook, resources
+def graded(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """Question -> nbgrader's metadata of the cell that carries its points."""
+    cells = (c.metadata.get("nbgrader", {}) for c in notebook.cells)
+    return {meta.grade_id: meta for meta in cells if meta.get("grade")}
 
 
-def grade_one(name: str, seed: int, who: str, path: Path, work: Path) -> Marks:
-    """Marks of one submission; `work` is a course in which nbgrader has assigned `name`."""
-    handed_out = nbformat.read(work / "release" / name / f"{name}.ipynb", as_version=4)
+def run(name: str, seed: int, notebook: nbformat.NotebookNode, added: dict[str, str]) -> Marks:
+    """Run all cells, those that the student added too, then mark every question."""
+    assignment = hidden(name)
+    cells: dict[str, str] = {}
+    for cell in (c for c in notebook.cells if c.cell_type == "code"):
+        if cell.id in added:
+            cells[f"your cell before {cell.id}"] = added[cell.id]
+        cells[cell.id] = cell.source
+    if "the end" in added:
+        cells["your last cell"] = added["the end"]
+    numbers, checks = assignment.numbers(seed), assignment.CHECKS
+    with Student(cells, seconds=assignment.SECONDS, tests=checks) as student:
+        questions = {question: asdict(checks.mark(question, student, numbers)) for question in checks}
+        board: dict[str, float] = {}
+        with contextlib.suppress(Exception):  # a figure is extra: no mark depends on it
+            board = assignment.leaderboard(student, numbers)
+        remarks = [
+            f"{cell}: {quoted(error)}"
+            + (f" in {quoted(line, 400)}." if (line := student.lines.get(cell)) else ".")
+            for cell, error in student.errors.items()
+            if error and cell not in checks
+        ]
+    return {"questions": questions, "remarks": remarks, "leaderboard": board}
+
+
+def by_hand(release: nbformat.NotebookNode, notebook: nbformat.NotebookNode) -> tuple[Marks, dict[str, str]]:
+    """Questions that a person marks, and what was written; an untouched answer has no points already."""
+    handed_out = {c.id: c.source for c in release.cells}
+    questions: Marks = {}
+    texts: dict[str, str] = {}
+    for cell in notebook.cells:
+        meta = cell.metadata.get("nbgrader", {})
+        if not (meta.get("grade") and meta.get("solution")):
+            continue
+        text = MARKER_LINE.sub("", cell.source).strip()
+        blank = text in {"", MARKER_LINE.sub("", handed_out[cell.id]).strip()}
+        missed = [
+            {
+                "points": meta.points,
+                "check": "visible",
+                "sentence": "Nothing was written.",
+                "said": "",
+                "case": None,
+            }
+        ]
+        questions[cell.id] = {
+            "points": 0.0 if blank else None,
+            "out_of": meta.points,
+            "missed": missed if blank else [],
+        }
+        texts |= {} if blank else {cell.id: text}
+    return questions, texts
+
+
+def mark(name: str, seed: int, who: str, path: Path | None, release: nbformat.NotebookNode) -> Marks:
+    """Marks of one submission, the notebook `path`; `release` is the student version of assignment `name`."""
     try:
-        notebook, added, remarks = rebuild(read(find(path, name)), handed_out)
+        if path is None:
+            raise Unreadable("No notebook (.ipynb) was handed in.")
+        notebook, added, remarks = rebuild(read(path), release)
     except Unreadable as reason:
         lost = {
-            c.id: {"points": 0.0, "out_of": c.metadata.nbgrader.points, "missed": [str(reason)]}
-            for c in handed_out.cells
-            if c.metadata.get("nbgrader", {}).get("grade")
+            question: {
+                "points": 0.0,
+                "out_of": meta.points,
+                "missed": [
+                    {"points": meta.points, "check": "", "sentence": str(reason), "said": "", "case": None}
+                ],
+            }
+            for question, meta in graded(release).items()
         }
-        return summary(who, lost, [str(reason)])
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shutil.copy(work / "gradebook.db", root)
-        shutil.copytree(work / "source", root / "source")
-        submitted = root / "submitted" / "student" / name / f"{name}.ipynb"
-        submitted.parent.mkdir(parents=True)
-        nbformat.write(notebook, submitted)
-        steps = {"autograde_preprocessors": [RunAndMark, SaveAutoGrades]}
-        api = release.course(root, Autograde=steps, RunAndMark={"seed": seed, "added": added})
-        done = api.autograde(name, "student")
-        if not done["success"]:
-            raise RuntimeError(f"nbgrader: {done.get('error') or done.get('log')}")
-        questions = {question: vars(result) for question, result in RunAndMark.questions.items()}
-        with api.gradebook as book:
-            for grade in book.find_submission_notebook(name, name, "student").grades:
-                questions[grade.name]["points"] = grade.auto_score
-    return summary(who, questions, remarks + RunAndMark.remarks, RunAndMark.leaderboard)
+        return {"student": who, "questions": lost, "remarks": [str(reason)], "leaderboard": {}, "texts": {}}
+    marks = run(name, seed, notebook, added)
+    manual, texts = by_hand(release, notebook)
+    order = graded(release)
+    questions = {q: (marks["questions"] | manual)[q] for q in order}
+    return marks | {
+        "student": who,
+        "questions": questions,
+        "remarks": remarks + marks["remarks"],
+        "texts": texts,
+        "notebook": nbformat.writes(notebook),
+    }
 
 
-def summary(
-    who: str, questions: dict[str, Any], remarks: list[str], leaderboard: dict[str, float] | None = None
-) -> Marks:
-    """Points by question with their sum."""
-    points, out_of = (sum(q[key] for q in questions.values()) for key in ("points", "out_of"))
-    rest = {"questions": questions, "remarks": remarks, "leaderboard": leaderboard or {}}
-    return {"student": who, "points": points, "out_of": out_of} | rest
+def failed(who: str, reason: str) -> Marks:
+    """No marks, and why: a teacher has to look."""
+    return {"student": who, "questions": {}, "remarks": [], "leaderboard": {}, "texts": {}, "failed": reason}
 
 
-def safely(name: str, seed: int, who: str, path: Path, work: Path) -> Marks:
-    """As `grade_one`; a fault of the marker itself is a remark to the teacher, not the end of the run."""
+def safely(name: str, seed: int, who: str, path: Path | None, release: nbformat.NotebookNode) -> Marks:
+    """As `mark`; a fault of the marker itself, or of the disk, is no mark and not the end of the run."""
     logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")  # nbgrader 0.9.6 with SQLAlchemy 2 warns on each submission
+    warnings.simplefilter("ignore")
     try:
-        return grade_one(name, seed, who, path, work)
+        return mark(name, seed, who, path, release)
     except (Exception, CannotRun) as error:
-        return summary(who, {}, [f"NOT MARKED, a teacher has to look: {type(error).__name__}: {error}"])
+        return failed(who, f"{type(error).__name__}: {quoted(error)}")
+
+
+def die_with_parent() -> None:
+    """For a process of the pool: a killed run leaves none behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,46 +1,47 @@
 """A clean copy of the student version with the student's answers in it, whatever became of the file."""
 
 import json
+import os
 import re
+import stat
 from pathlib import Path
 
 import nbformat
 
+from assignments.texts import encodable
+
 MAX_BYTES = 300 * 2**20
-MARKER = re.compile(r"^# Answer: ([\w-]+)")
+MARKER = re.compile(r"^(?:# |<!-- )Answer: ([\w-]+)", re.M)  # below a student's %%time, perhaps
 
 
 class Unreadable(Exception):
     """There is no notebook to mark; str() is the sentence that the student gets."""
 
 
-def find(path: Path, name: str) -> Path:
-    """The notebook in a student's folder: NAME.ipynb, else one with NAME in its name, else the newest."""
-    if path.is_file():
-        return path
-    found = sorted(p for p in path.rglob("*.ipynb") if p.is_file() and ".ipynb_checkpoints" not in p.parts)
-    if not found:
-        raise Unreadable("No notebook (.ipynb) was handed in.")
-    return max(found, key=lambda p: (p.name == f"{name}.ipynb", name in p.name, p.stat().st_mtime, p.name))
-
-
 def read(path: Path) -> nbformat.NotebookNode:
-    """The notebook in `path`, of any version that nbformat knows, without its outputs: they may be huge."""
-    if path.stat().st_size > MAX_BYTES:
-        raise Unreadable(
-            f"The notebook has more than {MAX_BYTES // 2**20} MB; clear its outputs and hand it in again."
-        )
+    """The notebook in `path`, of any version that nbformat knows, without its outputs: they may be huge.
+
+    Raises: OSError where the file is a link, a device, or not to be read: nothing that a student can mend.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f:
+        state = os.fstat(f.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError("it is not a file")
+        if state.st_size > MAX_BYTES:
+            raise Unreadable(
+                f"The notebook has more than {MAX_BYTES // 2**20} MB; clear its outputs and hand it in again."
+            )
+        raw = f.read(MAX_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig", errors="replace"))
+        content = json.loads(raw.decode("utf-8-sig", errors="replace"))
         for cell in content.get("cells", []):
             if "outputs" in cell:
                 cell["outputs"] = []
-        notebook = nbformat.reads(json.dumps(content), as_version=4)
+        text = encodable(json.dumps(content, ensure_ascii=False))
+        notebook = nbformat.reads(text, as_version=4)
         for cell in notebook.cells:
-            cell.source, cell.metadata = (
-                str(cell.source),
-                cell.metadata if isinstance(cell.metadata, dict) else {},
-            )
+            cell.source = str(cell.source)
+            cell.metadata = cell.metadata if isinstance(cell.metadata, dict) else {}
         return notebook
     except Exception as error:  # nbformat raises a dozen kinds
         raise Unreadable(f"The file is not a notebook that can be read ({type(error).__name__}).") from None
@@ -48,7 +49,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 def name_of(cell: nbformat.NotebookNode) -> str:
     """Which cell of the student version this was: by nbgrader's name, its id, or the line at its top."""
-    mark = MARKER.match(cell.source)
+    mark = MARKER.search(cell.source)
     meta = cell.metadata.get("nbgrader")
     named = meta.get("grade_id") if isinstance(meta, dict) else None
     name = named or (mark.group(1) if mark else None) or cell.get("id")

@@ -1,9 +1,8 @@
-"""From one source, the same bytes each time: the student's notebook and the Gradescope zip."""
+"""From the teacher's notebook the student's: the same bytes each time, with the cohort's numbers."""
 
 import os
 import re
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 NAMES = sorted(p.parent.name for p in HERE.glob("*/hidden.py"))
 ANSWER = "# Answer: {} (keep this line)"  # finds a cell again when its metadata is lost
+WRITTEN = "<!-- Answer: {} (keep this line) -->"  # the same for an answer in words
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
-
-
-# What of the book's pinned environment the student's code and the marker need.
-NEEDED = {"ipykernel", "matplotlib", "mlxtend", "nbformat", "numpy", "scikit-learn", "scipy", "setuptools"}
-NEEDED |= {"threadpoolctl", "torch", "tqdm", "wheel"}
 
 
 def course(folder: Path, **settings: Any) -> NbGraderAPI:
@@ -48,11 +43,17 @@ def source(name: str, seed: int) -> nbformat.NotebookNode:
     checks = hidden(name).CHECKS
     for cell in notebook.cells:
         meta = cell.metadata.get("nbgrader", {})
-        if meta.get("grade") and meta.points != (worth := checks.points(meta.grade_id)):
+        by_hand = meta.get("grade") and meta.get("solution")
+        if by_hand and meta.points != (most := sum(p for p, _ in hidden(name).RUBRIC[meta.grade_id])):
+            raise ValueError(
+                f"points={meta.points} of {meta.grade_id} in {name}.ipynb must be {most}, its rubric's"
+            )
+        if meta.get("grade") and not by_hand and meta.points != (worth := checks.points(meta.grade_id)):
             where = f"points={meta.points} of {meta.grade_id} in {name}.ipynb"
             raise ValueError(f"{where} must be {worth}: 1 for the visible tests, and those of its checks")
         if meta.get("solution"):
-            cell.source = ANSWER.format(cell.metadata.nbgrader.grade_id) + "\n" + cell.source
+            marker = ANSWER if cell.cell_type == "code" else WRITTEN
+            cell.source = marker.format(cell.metadata.nbgrader.grade_id) + "\n" + cell.source
     return notebook
 
 
@@ -70,29 +71,3 @@ def assign(name: str, seed: int, folder: Path) -> nbformat.NotebookNode:
     if not done["success"]:
         raise RuntimeError(f"nbgrader could not make {name}:\n{done.get('log')}\n{done.get('error')}")
     return nbformat.read(folder / "release" / name / f"{name}.ipynb", as_version=4)
-
-
-def build(name: str, seed: int, out: Path, work: Path) -> tuple[Path, Path]:
-    """Write `out/student/NAME.ipynb` and `out/NAME-autograder.zip`."""
-    student, bundle = out / "student" / f"{name}.ipynb", out / f"{name}-autograder.zip"
-    student.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(assign(name, seed, work), student)
-    files = [*sorted(HERE.glob("*.py")), HERE / "requirements.txt", *parts(name)]
-    files += [*sorted((ROOT / "lowrank_utils").rglob("*.py")), *sorted((ROOT / "lowrank_utils").glob("*.js"))]
-    files += [ROOT / "lowrank_utils/py.typed", ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"]
-    contents = {str(p.relative_to(ROOT)): p.read_bytes() for p in files}
-    for script in ("setup.sh", "run_autograder"):
-        text = (HERE / "gradescope" / script).read_text()
-        contents[script] = text.replace("{name}", name).replace("{seed}", str(seed)).encode()
-    contents[f"student/{name}.ipynb"] = student.read_bytes()
-    pins = [
-        line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.split("==")[0] in NEEDED
-    ]
-    contents["requirements.txt"] = "\n".join([*pins, ""]).encode()
-    with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, data in sorted(contents.items()):
-            entry = zipfile.ZipInfo(path)  # 1980, so that the same sources make the same bytes
-            entry.external_attr = (0o755 if data.startswith(b"#!") else 0o644) << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, data)
-    return student, bundle

@@ -4,16 +4,19 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
+import tempfile
 import time
-from pathlib import Path
+from collections.abc import Container
 from typing import Any, NoReturn
 
-from assignments import child
-from assignments.server import CannotRun, Server, servers
+from assignments import cases, child, isolation
+from assignments.isolation import Box, CannotRun, Server, servers
+from assignments.texts import one_line
 
 GRACE = 10  # seconds that code which ignores its time limit gets before it is killed
-PATIENCE = 3  # answers of one submission that may run out of time before the rest is not tried any more
+SHORT = 4  # after an answer to a question that ran out of time, the next ones have this part of it
 
 
 class Died(Exception):
@@ -21,16 +24,25 @@ class Died(Exception):
 
 
 class Student:
-    """Runs `cells` (name -> source) in order; one that ends the process is left out when it starts again."""
+    """Runs `cells` (name -> source) in order; one that ends the process is left out when it starts again.
 
-    def __init__(self, cells: dict[str, str], folder: Path, *, seconds: int, memory_mb: int = 2048):
-        self.cells, self.folder, self.limits = cells, folder, (seconds, memory_mb)
+    So is one of `tests` that hung: nothing hangs on what it would define.
+    """
+
+    def __init__(
+        self, cells: dict[str, str], *, seconds: float, tests: Container[str] = (), memory_mb: int = 2048
+    ):
+        self.cells, self.seconds, self.tests, self.memory_mb = cells, seconds, tests, memory_mb
         self.errors: dict[str, str | None] = {}  # what each cell raised
-        self.complaint: str | None = None  # what the last question asked of the student's code raised
-        self.hopeless = False  # an answer hung or died: whoever marks resets it for the next question
-        self._fatal: set[str] = set()
-        self._late = 0
-        self._child: int | None = None
+        self.lines: dict[str, str] = {}  # and in which statement
+        self.complaint: str | None = None  # what the last answer asked of the student's code raised
+        self.line = ""
+        self.short = False  # an answer to this question ran out of time
+        self._over = False  # and so did, or died, one for this check: the rest of it is not asked
+        self._skip: set[str] = set()  # cells that end the process
+        self._box: Box | None = None
+        self._pid: int | None = None
+        self._folder = ""
 
     def __enter__(self) -> "Student":
         self._start()
@@ -39,35 +51,63 @@ class Student:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def ask(self, code: str, **inputs: object) -> Any:
-        """The value of `code` among the student's names; None, with a complaint, if there is none."""
-        if self.hopeless or self._late > PATIENCE:
-            return None
-        try:
-            reply = self._request({"ask": code, "inputs": child.encode(inputs)})
-        except Died as death:
-            self.complaint, self.hopeless = str(death), True
+    def begin_question(self, question: str) -> None:
+        """Patience is per question: one that hung before costs this one nothing."""
+        self.short = self.errors.get(question) == child.LATE
+
+    def begin_check(self) -> None:
+        """After an answer that hung or died the next check gets a fresh process."""
+        self.complaint, self.line, self._over = None, "", False
+        if self._pid is None:
             self._start()
+
+    def ask(self, code: str, shown: str = "", /, **inputs: object) -> Any:
+        """The value of `code` among the student's names; None, with a complaint, if there is none.
+
+        `shown` is how feedback writes the call, where `code` itself is not to be read.
+        """
+        if self._over:
             return None
-        self.complaint = reply["error"]
-        self.hopeless = reply["error"] == child.LATE
-        return child.decode(reply["value"])
+        request = {"ask": code, "inputs": child.encode(inputs), "seconds": self._patience()}
+        try:
+            reply = self._request(request)
+        except Died as death:
+            reply = {"error": str(death), "line": "", "value": None}
+            self._over = True
+        self.complaint, self.line = reply["error"], reply["line"]
+        if self.complaint == child.LATE:
+            if self.short:
+                self.complaint = (
+                    f"it ran longer than {self._patience():g} s, and an earlier answer ran out of time"
+                )
+            self.short = self._over = True
+            self._stop()
+        value = child.decode(reply["value"])
+        cases.asked(shown or code, inputs, value, self.complaint)
+        return value
+
+    def _patience(self) -> float:
+        return self.seconds / SHORT if self.short else self.seconds
 
     def _start(self) -> None:
-        """Start the process and run every cell that does not end it."""
+        """Start the process and run every cell that does not end it; one that hung gets less time again."""
+        again = bool(self.errors)
         self._open()
         for name, source in self.cells.items():
-            if name in self._fatal:
+            if name in self._skip:
                 continue
-            if self._late > PATIENCE:
-                self.errors[name] = "not run, because so much before it ran out of time"
+            hung = again and self.errors.get(name) == child.LATE
+            if hung and name in self.tests:
                 continue
+            seconds = self.seconds / SHORT if hung else self.seconds
             try:
-                self.errors[name] = self._request({"cell": source})["error"]
+                reply = self._request({"cell": source, "name": name, "seconds": seconds})
             except Died as death:
                 self.errors[name] = str(death)
-                self._fatal.add(name)
+                self._skip.add(name)
                 return self._start()
+            if not again or name not in self.errors:
+                self.errors[name], self.lines[name] = reply["error"], reply["line"]
 
     def _open(self) -> None:
         self._stop()
@@ -75,22 +115,33 @@ class Student:
         self._replies, ours = os.pipe()
         os.set_blocking(self._requests, False)
         self._buffer = b""
-        for _ in range(2):  # a student's code may have killed the server that it was forked from
-            server = servers().get(self.limits) or Server(*self.limits)
+        for _ in range(2):  # where nothing isolates it, a student's code may have killed the server
+            server = servers().get(self.memory_mb) or Server(self.memory_mb)
             try:
-                self._child = server.fork(self.folder, [theirs, ours])
-                servers()[self.limits] = server
+                if isolation.missing():
+                    self._folder = tempfile.mkdtemp(prefix="coursework-")
+                    os.chmod(self._folder, 0o777)
+                else:
+                    self._box = Box(server.visible)
+                self._pid = server.fork(self._box, self._folder or isolation.HOME, [theirs, ours])
+                servers()[self.memory_mb] = server
                 break
             except (OSError, ValueError):
+                self._clean()
                 server.process.kill()
-                servers().pop(self.limits, None)
+                servers().pop(self.memory_mb, None)
         os.close(theirs)
         os.close(ours)
-        if self._child is None:
+        if self._pid is None:
             raise CannotRun("Python with torch and lowrank_utils does not start")
+        with contextlib.suppress(Died):
+            if not (said := self._line(time.monotonic() + isolation.START)).startswith(b"{}"):
+                raise CannotRun(f"the place for the student's code: {said.decode(errors='replace')}")
+            return
+        raise CannotRun("the place for the student's code ended before it was ready")
 
-    def _request(self, request: dict[str, object]) -> dict[str, Any]:
-        deadline = time.monotonic() + 3 * self.limits[0] + GRACE
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + 3 * request["seconds"] + GRACE
         data = json.dumps(request).encode() + b"\n"
         while data:
             self._wait([], [self._requests], deadline)
@@ -101,10 +152,9 @@ class Student:
         reply = self._reply(deadline)
         if reply["gone"]:
             self._end(child.LATE)
-        self._late += reply["error"] == child.LATE
         return reply
 
-    def _reply(self, deadline: float) -> dict[str, Any]:
+    def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
             self._wait([self._replies], [], deadline)
             part = os.read(self._replies, 2**20)
@@ -114,10 +164,16 @@ class Student:
                 self._end("your answer has more than 256 MB")
             self._buffer += part
         line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def _reply(self, deadline: float) -> dict[str, Any]:
+        line = self._line(deadline)
         try:
             reply = json.loads(line)
-            return {key: reply.get(key) for key in ("error", "value", "gone")}
-        except (ValueError, AttributeError):
+            error, text = reply["error"], one_line(reply["line"] or "", 400)
+            error = None if error is None else one_line(error)
+            return {"error": error, "line": text, "value": reply["value"], "gone": reply["gone"]}
+        except (ValueError, LookupError, TypeError, RecursionError):
             self._end("your code wrote into the marker's own channel")
 
     def _wait(self, read: list[int], write: list[int], deadline: float) -> None:
@@ -126,14 +182,23 @@ class Student:
 
     def _end(self, reason: str) -> NoReturn:
         self._stop()
-        self._late += reason == child.LATE
         raise Died(reason)
 
     def _stop(self) -> None:
         """End the process and all that it started, if there is one."""
-        if self._child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child, signal.SIGKILL)
+        if self._pid is not None:
+            if self._box is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._pid, signal.SIGKILL)
             os.close(self._requests)
             os.close(self._replies)
-            self._child = None
+            self._pid = None
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._box is not None:
+            self._box.close()
+            self._box = None
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""

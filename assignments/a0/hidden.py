@@ -7,7 +7,8 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from assignments.checks import Checks, close
+from assignments.cases import as_number, at_least, at_most, close, equal, finite, that
+from assignments.checks import Checks
 from assignments.sandbox import Student
 from lowrank_utils import load_split
 
@@ -18,7 +19,16 @@ Numbers = dict[str, Any]
 
 def numbers(seed: int) -> Numbers:
     """What changes from cohort to cohort."""
-    return {"seed": seed, "points": 33}
+    return {"seed": seed, "points": 37}
+
+
+RUBRIC = {
+    "words": [
+        (1.0, "the claim is stated as the author meant it"),
+        (2.0, "an experiment that could come out either way, with the number to look at"),
+        (1.0, "one thing that holds, with a reason"),
+    ]
+}
 
 
 def generator(given: Numbers, offset: int) -> torch.Generator:
@@ -42,11 +52,13 @@ PASSAGES = {
 
 def diagnosed(letter: str, name: str) -> Any:
     """The judge of one passage."""
-    return lambda student, given: student.ask(f"diagnosis[{letter!r}]") == name
+    return lambda student, given: (
+        student.ask(f"diagnosis[{letter!r}]") == name
+    )  # no case: it would tell the name
 
 
 for letter, (name, hint) in PASSAGES.items():
-    add = CHECKS("review-test", 0.5, f"Passage {letter}: another diagnosis fits. {hint}")
+    add = CHECKS("review-test", 0.5, f"Passage {letter}: another diagnosis fits. {hint}", letter)
     add(diagnosed(letter, name))
 
 
@@ -72,7 +84,8 @@ def of_cut(student: Student, W: Tensor, b: Tensor | None, rank: int, then: str, 
     state = {"weight": W} if b is None else {"weight": W, "bias": b}
     old = f"torch.nn.Linear({n}, {m}, bias={b is not None})"
     code = f"(lambda old: (old.load_state_dict(state), (lambda new: {then})(cut(old, {rank})))[1])({old})"
-    return student.ask(code, state=state, **inputs)
+    shown = f"{then.split(',')[0]} of new = cut(nn.Linear({n}, {m}, bias={b is not None}), {rank})"
+    return student.ask(code, shown, state=state, **inputs)
 
 
 @CHECKS("cut-test", 2, "The new layer does not compute what W_r x + b says.")
@@ -89,7 +102,13 @@ def same_function(student: Student, given: Numbers) -> bool:
 @CHECKS("cut-test", 1, "The new layer does not hold r(m + n) weights and m numbers of the bias.")
 def smaller(student: Student, given: Numbers) -> bool:
     count = "sum(p.numel() for p in new.parameters()) + sum(p.numel() for p in new.buffers())"
-    return all(of_cut(student, W, b, 3, count) == 3 * sum(W.shape) + len(b) for W, b in layers(given))
+    for W, b in layers(given):
+        X = torch.ones(1, W.shape[1])
+        if not equal(of_cut(student, W, b, 3, count), 3 * sum(W.shape) + len(b)):
+            return False
+        if not finite(of_cut(student, W, b, 3, "new(X)", X=X)):
+            return False
+    return True
 
 
 @CHECKS("cut-test", 1, "After training the rank is larger than r, or training changes nothing.")
@@ -100,7 +119,12 @@ def stays_low(student: Student, given: Numbers) -> bool:
         X, y = torch.randn(40, n, generator=generator(given, 5)), torch.arange(40) % 3
         after = f"({train.format(m)}, new(torch.eye({n})) - new(torch.zeros(1, {n})))[1]"
         got = torch.as_tensor(of_cut(student, W, b, 2, after, X=X, y=y)).double().T
-        if torch.linalg.matrix_rank(got, rtol=1e-4) > 2 or close(got, best(W, 2), tolerance=1e-4):
+        moved = float((got - best(W, 2)).abs().max()) if got.shape == W.shape else math.nan
+        if not (
+            that(got.isfinite().all(), "finite weights after training", got)
+            and at_most(torch.linalg.matrix_rank(got, rtol=1e-4), 2, "the rank after training")
+            and at_least(moved, 1e-4, "the largest change of a weight by training")
+        ):
             return False
     return True
 
@@ -165,11 +189,13 @@ def any_number(student: Student, given: Numbers) -> bool:
 def net_of(student: Student, rank: int, seed: int, before: int = 1) -> list[Tensor]:
     """Weights and biases of u1, core1, v1, fc2 of the student's net, after `before` other draws."""
     net = f"[p.detach() for p in trained_lite({rank}, {seed}).parameters()]"
-    got = student.ask(f"[torch.randn({before}), {net}][1]")
+    got = student.ask(
+        f"[torch.randn({before}), {net}][1]", f"trained_lite({rank}, {seed}), after other draws"
+    )
     parameters = [torch.as_tensor(p) for p in got]
     shapes = [(rank, 4), (rank,), (rank, rank), (rank,), (10, rank), (10,), (3, 10), (3,)]
-    if [tuple(p.shape) for p in parameters] != shapes:
-        raise ValueError("not the parameters of a NetLite")
+    if [tuple(p.shape) for p in parameters] != shapes or not all(p.isfinite().all() for p in parameters):
+        raise ValueError("not the parameters of a NetLite, or not finite")
     return parameters
 
 
@@ -183,16 +209,22 @@ def share_right(parameters: list[Tensor], X: Tensor, y: Tensor) -> float:
 @CHECKS("learned-test", 2, "The net of some rank or seed has not learned to tell the flowers apart.")
 def has_learned(student: Student, given: Numbers) -> bool:
     data = load_split("iris", val_size=0.2, seed=given["seed"], stratify=True)
-    return all(
-        share_right(net_of(student, rank, given["seed"] % 1000 + rank), data.X_train, data.y_train) > 0.8
-        for rank in (1, 2, 3)
-    )
+    for rank in (1, 2, 3):
+        net = net_of(student, rank, given["seed"] % 1000 + rank)
+        if not at_least(
+            share_right(net, data.X_train, data.y_train), 0.8, "the share of flowers it tells right"
+        ):
+            return False
+    return True
 
 
 @CHECKS("learned-test", 1, "The same seed does not give the same net, or two seeds do.")
 def seeded(student: Student, given: Numbers) -> bool:
     first, again, other = net_of(student, 2, 5), net_of(student, 2, 5, before=7), net_of(student, 2, 6)
-    return all(map(torch.equal, first, again)) and not torch.equal(first[0], other[0])
+    same = all(map(torch.equal, first, again))
+    return that(same, "the same net again") and that(
+        not torch.equal(first[0], other[0]), "another net for seed 6"
+    )
 
 
 @CHECKS("learned-test", 1, "The distance is not that of V from W as a share of W, in the Frobenius norm.")
@@ -217,13 +249,17 @@ NETS = [
 
 @CHECKS("cost-test", 1, "For a batch of one sample the number is not that of its FLOPs.")
 def one_sample(student: Student, given: Numbers) -> bool:
-    return all(student.ask(f"flops({net}, torch.ones(1, {n}))") == want for net, n, want in NETS)
+    return all(equal(student.ask(f"flops({net}, torch.ones(1, {n}))"), want) for net, n, want in NETS)
 
 
 @CHECKS("cost-test", 1, "The number depends on how many samples are in the batch.")
 def any_batch(student: Student, given: Numbers) -> bool:
     found = [[student.ask(f"flops({net}, torch.ones({k}, {n}))") for k in (1, 2, 50)] for net, n, _ in NETS]
-    return all(one == two == fifty > 0 for one, two, fifty in found) and found[0] != found[1]
+    whole = all(isinstance(x, int) and 0 < x < 10**6 for row in found for x in row)
+    same = all(len(set(row)) == 1 for row in found) if whole else False
+    return that(same, "the same for 1, 2 and 50 samples", found[0]) and that(
+        found[0] != found[1], "another number for another net", found[1]
+    )
 
 
 @CHECKS("cost-test", 1, "A second call gives another number, or hooks stay in the net.")
@@ -232,7 +268,10 @@ def no_trace(student: Student, given: Numbers) -> bool:
     left = "sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())"
     call = f"flops(net, torch.ones(3, {n}))"
     first, second, hooks = student.ask(f"(lambda net: [{call}, {call}, {left}])({net})")
-    return first == second > 0 and hooks == 0 and student.ask(f"flops({small}, torch.ones(3, {k}))") != first
+    again = equal(second, first) and equal(hooks, 0)
+    other = student.ask(f"flops({small}, torch.ones(3, {k}))")
+    whole = all(isinstance(x, int) and 0 < x < 10**6 for x in (first, other))
+    return again and that(whole and other != first, "another whole number for another net", other)
 
 
 @CHECKS("cost-test", 1, "A layer that the net calls twice does not count twice.")
@@ -242,14 +281,17 @@ def called_twice(student: Student, given: Numbers) -> bool:
         call.format("one"), call.format("torch.nn.Identity()")
     )
     twice, once = student.ask(make)
-    return twice == 2 * once > 0
+    whole = isinstance(once, int) and 0 < once < 10**6
+    return that(whole, "a whole number above 0 if it is called once", once) and equal(twice, 2 * once)
 
 
 def ranks_right(student: Student, cases: list[tuple[int, int]], core: bool) -> bool:
     """`largest_rank` against a search over all ranks."""
     return all(
-        student.ask(f"largest_rank({m}, {n}, {core})")
-        == max(r for r in range(m * n + 1) if r * (m + n) + core * r * r <= m * n)
+        equal(
+            student.ask(f"largest_rank({m}, {n}, {core})"),
+            max(r for r in range(m * n + 1) if r * (m + n) + core * r * r <= m * n),
+        )
         for m, n in cases
     )
 
@@ -289,12 +331,15 @@ def differ(student: Student, given: Numbers) -> bool:
 @CHECKS("luck-test", 1, "Where the nets never differ, or equally often in both directions, p is 1.")
 def even(student: Student, given: Numbers) -> bool:
     uneven = student.ask("p_value([True] * 6, [False] * 6)")
-    return uneven < 1 and p_right(student, [(0, 0, 20, 10), (4, 4, 20, 2), (1, 1, 0, 0)])
+    below = (
+        at_most(uneven, 0.5, "p where one net is right six times, the other never") and as_number(uneven) > 0
+    )
+    return below and p_right(student, [(0, 0, 20, 10), (4, 4, 20, 2), (1, 1, 0, 0)])
 
 
 @CHECKS("luck-test", 1, "The number of samples that must fall to one net is not the smallest for some alpha.")
 def votes(student: Student, given: Numbers) -> bool:
     return all(
-        student.ask(f"votes_needed({alpha})") == math.ceil(math.log2(2 / alpha) - 1e-9)
+        equal(student.ask(f"votes_needed({alpha})"), math.ceil(math.log2(2 / alpha) - 1e-9))
         for alpha in (0.05, 0.01, 0.25, 0.001, 0.4)
     )

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from assignments.checks import Checks, close
+from assignments.cases import as_number, at_least, at_most, close, equal, finite, that
+from assignments.checks import Checks, raises
 from assignments.sandbox import Student
 
 SECONDS = 20
@@ -30,6 +31,12 @@ def best(W: torch.Tensor, rank: int) -> torch.Tensor:
     return (U[:, :rank] * S[:rank]) @ Vh[:rank]
 
 
+def far(A: Any, B: torch.Tensor) -> bool:
+    """Whether A is a finite matrix of B's shape, and another one."""
+    A = np.asarray(A, dtype=np.float64)
+    return A.shape == tuple(B.shape) and bool(1e-3 < np.abs(A - B.numpy()).max() < 1e9)
+
+
 def error(W: torch.Tensor, B: torch.Tensor) -> float:
     """Relative Frobenius error of B."""
     return ((W.double() - B.double()).norm() / W.double().norm()).item()
@@ -46,8 +53,8 @@ def nearest(student: Student, given: Numbers) -> bool:
 def full(student: Student, given: Numbers) -> bool:
     for W in matrices(given):
         whole, cut = (student.ask(f"truncate(W, {r})", W=W) for r in (min(W.shape), 1))
-        if not close(whole, W) or close(cut, W):  # W itself is no answer
-            return False
+        if not (close(whole, W) and that(far(cut, W), "another matrix than W at rank 1", cut)):
+            return False  # W itself is no answer
     return True
 
 
@@ -57,19 +64,20 @@ def full(student: Student, given: Numbers) -> bool:
     "A rank of 0, below 0 or above min(m, n) must raise a ValueError with both numbers in it.",
 )
 def bad_rank(student: Student, given: Numbers) -> bool:
-    for rank in (0, -1, 6):
-        student.ask(f"truncate(W, {rank})", W=matrices(given)[2])
-        said = student.complaint or ""
-        if not (said.startswith("ValueError") and str(rank) in said and "5" in said):
-            return False
-    return True
+    W = matrices(given)[2]
+    works = finite(student.ask("truncate(W, 5)", W=W))
+    return works and all(raises(student, f"truncate(W, {rank})", rank, 5, W=W) for rank in (0, -1, 6))
 
 
 @CHECKS("truncate-test", 1, "W was changed, or the dtype of the result is not that of W.")
 def untouched(student: Student, given: Numbers) -> bool:
     W = matrices(given)[0].double()
     cut, kept = student.ask("[truncate(W, 2), W]", W=W)
-    return close(kept, W) and cut.dtype == np.float64 and not close(cut, W)
+    return (
+        close(kept, W)
+        and that(cut.dtype == np.float64, "dtype float64, that of W", cut)
+        and that(far(cut, W), "another matrix than W", cut)
+    )
 
 
 @CHECKS("error-test", 2, "The relative error is wrong for a tall, a square or a wide matrix, or for rank 0.")
@@ -86,13 +94,20 @@ def small_error(student: Student, given: Numbers) -> bool:
     W = best(matrices(given)[0], 2) + 1e-4 * matrices(given)[0].double()
     want = error(W.float(), best(W.float(), 2))
     got = student.ask("relative_error(W, 2)", W=W.float())
-    return bool(abs(got - want) < 1e-2 * want)  # float32 itself is off by 6e-8 / 1e-4, a few parts in 1000
+    # float32 itself is off by 6e-8 / 1e-4, a few parts in 1000
+    return at_most(
+        abs(as_number(got) - want), 1e-2 * want, f"the distance of {as_number(got):.6g} from {want:.6g}"
+    )
 
 
 @CHECKS("error-test", 1, "The error of a matrix of zeros is 0.")
 def zero_error(student: Student, given: Numbers) -> bool:
     zeros, eye = (student.ask("relative_error(W, 1)", W=W) for W in (torch.zeros(4, 3), torch.eye(3)))
-    return bool(zeros == 0 < eye)
+    return (
+        equal(zeros, 0.0)
+        and at_least(eye, 0.1, "the unit matrix at rank 1")
+        and at_most(eye, 1.0, "the unit matrix")
+    )
 
 
 @CHECKS(
@@ -103,7 +118,7 @@ def smallest(student: Student, given: Numbers) -> bool:
         errors = [error(W, best(W, r)) for r in range(min(W.shape) + 1)]
         for tolerance in (0.013, 0.11, 0.37, 0.92):
             want = next(r for r, e in enumerate(errors) if e <= tolerance)
-            if student.ask(f"rank_for_error(W, {tolerance})", W=W) != want:
+            if not equal(student.ask(f"rank_for_error(W, {tolerance})", W=W), want):
                 return False
     return True
 
@@ -111,16 +126,17 @@ def smallest(student: Student, given: Numbers) -> bool:
 @CHECKS("rank-for-test", 1, "A tolerance of 0 needs the full rank; one above 1 needs rank 0.")
 def ends(student: Student, given: Numbers) -> bool:
     W, tolerances = matrices(given)[2], (0.0, 1.01, 3.0)  # at 1 itself rounding would decide
-    return [student.ask(f"rank_for_error(W, {t})", W=W) for t in tolerances] == [5, 0, 0]
+    return all(
+        equal(student.ask(f"rank_for_error(W, {t})", W=W), want)
+        for t, want in zip(tolerances, (5, 0, 0), strict=True)
+    )
 
 
 @CHECKS("rank-for-test", 1, "A negative tolerance must raise a ValueError.")
 def negative(student: Student, given: Numbers) -> bool:
-    student.ask("rank_for_error(W, -0.1)", W=matrices(given)[0])
-    said, student.complaint = student.complaint or "", None
-    return (
-        said.startswith("ValueError")
-        and student.ask("rank_for_error(W, 0.0)", W=matrices(given)[0]) is not None
+    W = matrices(given)[0]
+    return raises(student, "rank_for_error(W, -0.1)", W=W) and equal(
+        student.ask("rank_for_error(W, 0.0)", W=W), 6
     )
 
 
@@ -149,7 +165,13 @@ def repeatable(student: Student, given: Numbers) -> bool:
         f"[({seed}, {call}, {draw})[2], ({seed}, {draw})[1]]", W=matrices(given)[0]
     )
     other = student.ask("best_of_random(W, 2, 5, 4)", W=matrices(given)[0])
-    return isinstance(one, float) and one == two != other and bool(with_call == without)
+    if not all(isinstance(x, float) and 0 <= x <= 1 for x in (one, two, other)):
+        return that(False, "a share between 0 and 1, a Python float", one)
+    return (
+        equal(two, one)
+        and that(one != other, "another answer for another seed", other)
+        and that(with_call == without, "torch's global generator left alone", with_call)
+    )
 
 
 @CHECKS("output-test", 3, "The error of the outputs is larger than it need be.")
@@ -160,9 +182,11 @@ def outputs(student: Student, given: Numbers) -> bool:
         )
         B = torch.as_tensor(student.ask("truncate_for(W, X, 2)", W=W, X=X)).double()
         Y = X.double() @ W.double().T
-        if (
-            torch.linalg.matrix_rank(B, rtol=1e-5) > 2
-            or error(Y, X.double() @ B.T) > error(Y, best(Y, 2)) * 1.001
+        least = error(Y, best(Y, 2))
+        if not (
+            that(B.isfinite().all(), "a matrix of finite numbers", B.numpy())
+            and at_most(torch.linalg.matrix_rank(B, rtol=1e-5), 2, "its rank")
+            and at_most(error(Y, X.double() @ B.T), least * 1.001, "the relative error of the outputs")
         ):
             return False
     return True
@@ -173,4 +197,6 @@ def few_samples(student: Student, given: Numbers) -> bool:
     W = matrices(given)[0]
     X = torch.randn(2, 6, generator=torch.Generator().manual_seed(5))
     B = torch.as_tensor(student.ask("truncate_for(W, X, 4)", W=W, X=X)).float()
-    return close(X @ B.T, X @ W.T) and bool(torch.linalg.matrix_rank(B, rtol=1e-5) <= 4)
+    return close((X @ B.T).numpy(), X @ W.T) and at_most(
+        torch.linalg.matrix_rank(B, rtol=1e-5), 4, "its rank"
+    )

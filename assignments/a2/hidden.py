@@ -1,6 +1,7 @@
 """a2, an honest rank search: the cohort's numbers, and what each mark is for."""
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count, islice
 from typing import Any
@@ -10,7 +11,8 @@ from scipy.stats import binomtest, t
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from assignments.checks import Checks, close
+from assignments.cases import as_number, at_most, close, equal, that
+from assignments.checks import Checks
 from assignments.sandbox import Student
 
 SECONDS = 30
@@ -51,36 +53,41 @@ def wobbly(given: Numbers) -> list[Curve]:
     return curves
 
 
-def answers(student: Student, curves: list[Curve], baseline: float, max_drop: float) -> list[Any]:
+def answers(student: Student, curves: list[Curve], baseline: float, max_drop: float) -> Iterator[Any]:
     """What `search` says of each curve."""
-    return [student.ask(f"search(curve, {baseline!r}, {max_drop!r})", curve=curve) for curve in curves]
+    call = f"search(curve, {baseline!r}, {max_drop!r})"
+    return (student.ask(call, f"{call} with curve = {curve}", curve=curve) for curve in curves)
 
 
 @CHECKS("search-test", 1, "The smallest feasible rank is wrong on a curve that wobbles.")
 def smallest(student: Student, given: Numbers) -> bool:
     curves = [*wobbly(given), {1: 0.5, 2: 0.95, 3: 0.95, 4: 0.9, 5: 0.9, 6: 0.9, 7: 0.95}]
     got = answers(student, curves, 0.95, 0.0125)
-    return [a[0] for a in got] == [expected(c, 0.95, 0.0125)[0] for c in curves]
+    return all(equal(a[0], expected(c, 0.95, 0.0125)[0]) for a, c in zip(got, curves, strict=True))
 
 
 @CHECKS("search-test", 1, "The safe rank is wrong on a curve that wobbles.")
 def safe_rank(student: Student, given: Numbers) -> bool:
     curves = [*wobbly(given), {1: 0.95, 2: 0.95, 3: 0.9, 4: 0.95, 5: 0.9, 6: 0.95, 7: 0.95}]
     got = answers(student, curves, 0.95, 0.0125)
-    return [a[1] for a in got] == [expected(c, 0.95, 0.0125)[1] for c in curves]
+    return all(equal(a[1], expected(c, 0.95, 0.0125)[1]) for a, c in zip(got, curves, strict=True))
 
 
 @CHECKS("search-test", 1, "Where no rank is feasible, or the largest one is not, the answer is wrong.")
 def nothing(student: Student, given: Numbers) -> bool:
     curves = [{1: 0.2, 2: 0.7, 3: 0.8}, {1: 0.2, 2: 0.95, 3: 0.8}, {1: 0.5}]
-    return answers(student, curves, 0.95, 0.05) == [[None, None], [2, None], [None, None]]
+    wanted = [[None, None], [2, None], [None, None]]
+    return all(equal(a, want) for a, want in zip(answers(student, curves, 0.95, 0.05), wanted, strict=True))
 
 
 @CHECKS("search-test", 1, "A rank that loses exactly max_drop is feasible, rounding or not.")
 def equality(student: Student, given: Numbers) -> bool:
     pairs = [(0.97, 0.96, 0.01), (0.95, 0.9, 0.05), (0.93, 0.9, 0.03), (0.8, 0.7, 0.1)]
     return all(
-        answers(student, [{1: 0.1, 2: score, 3: score - 0.001, 4: baseline}], baseline, drop) == [[2, 4]]
+        equal(
+            next(answers(student, [{1: 0.1, 2: score, 3: score - 0.001, 4: baseline}], baseline, drop)),
+            [2, 4],
+        )
         for baseline, score, drop in pairs
     )
 
@@ -88,7 +95,8 @@ def equality(student: Student, given: Numbers) -> bool:
 @CHECKS("search-test", 1, "Ranks with gaps, or not in rising order, are not searched right.")
 def gaps(student: Student, given: Numbers) -> bool:
     curves = [{64: 0.95, 8: 0.95, 32: 0.94, 16: 0.8}, {10: 0.95, 3: 0.1, 5: 0.95}]
-    return answers(student, curves, 0.95, 0.0125) == [[8, 32], [5, 5]]
+    wanted = [[8, 32], [5, 5]]
+    return all(equal(a, want) for a, want in zip(answers(student, curves, 0.95, 0.0125), wanted, strict=True))
 
 
 # 2. Bisection
@@ -127,12 +135,18 @@ def gap(student: Student, ranks: int, baseline: float, drop: float) -> int:
 
 @CHECKS("bisect-test", 1, "On your curve the bisection finds the smallest rank, or one that is not feasible.")
 def misses(student: Student, given: Numbers) -> bool:
-    return all(gap(student, ranks, *target) > 0 for ranks in (3, 4, 17, 32) for target in TARGETS)
+    what = "a rank that fits, and is not the smallest"
+    return all(that(gap(student, ranks, *t) > 0, what) for ranks in (3, 4, 17, 32) for t in TARGETS)
 
 
 @CHECKS("bisect-test", 1, "There is a curve on which the bisection ends further above the smallest rank.")
 def furthest(student: Student, given: Numbers) -> bool:
-    return all(gap(student, ranks, *TARGETS[0]) == ranks - 1 for ranks in (3, 4, 9, 32))
+    return all(
+        that(
+            gap(student, ranks, *TARGETS[0]) == ranks - 1, f"a bisection that ends {ranks - 1} ranks too high"
+        )
+        for ranks in (3, 4, 9, 32)
+    )
 
 
 def infeasible_curve(student: Student, baseline: float, drop: float) -> Curve | None:
@@ -144,12 +158,14 @@ def infeasible_curve(student: Student, baseline: float, drop: float) -> Curve | 
 
 @CHECKS("bisect-test", 1, "The bisection's rank is feasible on your curve, or no rank is.")
 def infeasible(student: Student, given: Numbers) -> bool:
-    return all(infeasible_curve(student, *target) is not None for target in TARGETS)
+    what = "a feasible rank, and a bisection that ends at another one"
+    return all(that(infeasible_curve(student, *target) is not None, what) for target in TARGETS)
 
 
 @CHECKS("bisect-test", 1, "There is a shorter curve on which the bisection's rank is not feasible.")
 def shortest(student: Student, given: Numbers) -> bool:
-    return all(len(infeasible_curve(student, *target) or range(9)) == 3 for target in TARGETS)
+    what = "a curve that does it with as few ranks as possible"
+    return all(that(len(infeasible_curve(student, *target) or range(9)) == 3, what) for target in TARGETS)
 
 
 # 3. Leaks
@@ -233,13 +249,13 @@ def sets(first: int) -> list[tuple[Tensor, Tensor, Parts]]:
 Run = tuple[dict[str, Any], Tensor, Tensor, Parts]
 
 
-def runs_of(student: Student, given: Numbers) -> list[Run]:
+def runs_of(student: Student, given: Numbers) -> Iterator[Run]:
     """What `honest` returns for each set, with the transformed features, the labels and the parts."""
     call = f"dict(honest(X, y, parts, 12, {DROP}))"
-    return [
-        (student.ask(call, X=X, y=y, parts=parts), root(X), y, parts)
+    return (
+        (student.ask(call, f"honest(X, y, parts, 12, {DROP})", X=X, y=y, parts=parts), root(X), y, parts)
         for X, y, parts in sets(1000 + 100 * given["seed"])
-    ]
+    )
 
 
 def their(run: Run) -> tuple[Tensor, Tensor, Tensor]:
@@ -252,7 +268,10 @@ def their(run: Run) -> tuple[Tensor, Tensor, Tensor]:
 def kept_features(student: Student, given: Numbers) -> bool:
     for run in runs_of(student, given):
         _, X, y, (train, _, _) = run
-        if sorted(their(run)[0].tolist()) != sorted(separation(X[train], y[train]).topk(12).indices.tolist()):
+        if not equal(
+            sorted(their(run)[0].tolist()),
+            separation(X[train], y[train]).topk(12).indices.sort().values.tolist(),
+        ):
             return False
     return True
 
@@ -272,7 +291,8 @@ def rank_on_validation(student: Student, given: Numbers) -> bool:
     for run in runs_of(student, given):
         (kept, mean, std), (got, X, y, (train, val, _)) = their(run), run
         Z = (X[:, kept] - mean) / std
-        if got["rank"] != rank_on(Z[val], *classifier(Z[train], y[train]), y[val]):
+        finite = that(bool(Z.isfinite().all()), "finite mean and std, and no std of 0", std)
+        if not finite or not equal(got["rank"], rank_on(Z[val], *classifier(Z[train], y[train]), y[val])):
             return False
     return True
 
@@ -286,7 +306,7 @@ def honest_accuracy(student: Student, given: Numbers) -> bool:
         W, b = classifier(Z[train], y[train])
         rank = rank_on(Z[val], W, b, y[val])
         want = share_right(Z[test], cut(W, rank), b, y[test])
-        if got["rank"] != rank or abs(got["accuracy"] - want) > 1e-6:
+        if not (equal(got["rank"], rank) and close(got["accuracy"], want, tolerance=1e-6)):
             return False
     return True
 
@@ -328,7 +348,7 @@ def many(student: Student, given: Numbers) -> bool:
 def needed(student: Student, given: Numbers) -> bool:
     for claim, confidence in ((0.5, 0.95), (0.97, 0.95), (0.995, 0.95), (0.97, 0.9), (0.8, 0.99)):
         want = next(n for n in range(1, 10_000) if n * math.log(claim) <= math.log((1 - confidence) / 2))
-        if student.ask(f"samples_needed({claim}, {confidence})") != want:
+        if not equal(student.ask(f"samples_needed({claim}, {confidence})"), want):
             return False
     return True
 
@@ -361,21 +381,26 @@ def rows_of(student: Student, runs: list[dict[str, Any]]) -> Any:
 def rank_by_split(student: Student, given: Numbers) -> bool:
     runs = splits(given)[:-1]
     want = [expected(run["val"], run["val_baseline"], 0.01)[0] for run in runs]
-    return [row[0] for row in rows_of(student, runs)] == want
+    return equal([row[0] for row in rows_of(student, runs)], want)
 
 
 @CHECKS("splits-test", 1, "The score is not the one on the test part at the rank that you return.")
 def score_on_test(student: Student, given: Numbers) -> bool:
     runs = splits(given)[:-1]
     rows = rows_of(student, runs)
-    return [row[1] for row in rows] == [run["test"][row[0]] for run, row in zip(runs, rows, strict=True)]
+    return equal([row[1] for row in rows], [run["test"][row[0]] for run, row in zip(runs, rows, strict=True)])
 
 
 @CHECKS("splits-test", 1, "Where no rank is feasible the full net stays, and its test score counts.")
 def full_net_stays(student: Student, given: Numbers) -> bool:
     runs = splits(given)[-2:]
     rows = rows_of(student, runs)
-    return len(rows) == 2 and rows[0][0] is not None and rows[1] == [None, runs[1]["test_baseline"]]
+    want = [None, runs[1]["test_baseline"]]
+    return (
+        that(len(rows) == 2, "a row for each split", rows)
+        and isinstance(rows[0][0], int)
+        and equal(rows[1], want)
+    )
 
 
 def corrected(scores: list[float], n_train: int, n_test: int, confidence: float) -> list[float]:
@@ -402,4 +427,10 @@ def confidence(student: Student, given: Numbers) -> bool:
     scores = [0.9, 0.93, 0.91, 0.96]
     ends = [student.ask(f"mean_interval(scores, 1078, 360, {c})", scores=scores) for c in (0.8, 0.99)]
     widths = [high - low for _, low, high in ends]
-    return abs(widths[1] / widths[0] - t.ppf(0.995, 3) / t.ppf(0.9, 3)) < 1e-4
+    want = t.ppf(0.995, 3) / t.ppf(0.9, 3)
+    if not all(0 < width < 10 for width in widths):
+        return that(False, "an interval of a finite width above 0", widths)
+    off = abs(as_number(widths[1]) / as_number(widths[0]) - want)
+    return at_most(
+        off, 1e-4, f"the distance of {widths[1] / widths[0]:.6g}, 99 % to 80 % wide, from {want:.6g}"
+    )

@@ -1,12 +1,14 @@
 """a3, a low-rank layer: the cohort's numbers, and what each mark is for."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from assignments.checks import Checks, close
+from assignments.cases import at_least, at_most, close, equal, finite, that
+from assignments.checks import Checks, raises
 from assignments.sandbox import Student
 
 SECONDS = 20
@@ -37,7 +39,9 @@ SHAPES = ((17, 6), (9, 9), (5, 14))  # tall, square, wide
 
 def same(got: Any, want: list[Tensor]) -> bool:
     """Every tensor of an answer with several."""
-    return len(got) == len(want) and all(close(g, w) for g, w in zip(got, want, strict=True))
+    if not isinstance(got, list) or len(got) != len(want):
+        return that(False, f"{len(want)} results", got)
+    return all(close(g, w) for g, w in zip(got, want, strict=True))
 
 
 @CHECKS("forward-test", 1, "With no leading dimension, or with two, the shape or the values of y are wrong.")
@@ -59,7 +63,8 @@ def no_bias(student: Student, given: Numbers) -> bool:
 @CHECKS("forward-test", 2, "At m = n = 200000 and rank 1 it fails: does an m x n matrix come up?")
 def thin(student: Student, given: Numbers) -> bool:
     call = f"forward({ONES}(2, {HUGE}), {ONES}({HUGE}, 1), {ONES}(1, {HUGE}), {ONES}({HUGE}))[:, :3]"
-    return close(student.ask(call), np.full((2, 3), HUGE + 1.0))
+    shown = f"forward at m = n = {HUGE}, rank 1, of ones"
+    return close(student.ask(call, shown), np.full((2, 3), HUGE + 1.0))
 
 
 def wanted(G: Tensor, x: Tensor, U: Tensor, V: Tensor) -> list[Tensor]:
@@ -90,27 +95,27 @@ def gradients_batched(student: Student, given: Numbers) -> bool:
 def by_hand(student: Student, given: Numbers) -> bool:
     case = gradient_case(given, 6, 6, 4, 5)
     call = "__import__('torch').inference_mode()(gradients)(G, x, U, V)"
-    return same(student.ask(call, **case), wanted(**case))
+    return same(student.ask(call, "gradients(G, x, U, V) under inference_mode", **case), wanted(**case))
 
 
 @CHECKS("gradients-test", 2, "At m = n = 200000 and rank 1 it fails: does an m x n matrix come up?")
 def gradients_thin(student: Student, given: Numbers) -> bool:
     G, U, V = f"{ONES}(2, {HUGE})", f"{ONES}({HUGE}, 1)", f"{ONES}(1, {HUGE})"
-    got = student.ask(f"[g.reshape(-1)[:2] for g in gradients({G}, {G}, {U}, {V})]")
+    shown = f"gradients at m = n = {HUGE}, rank 1, of ones"
+    got = student.ask(f"[g.reshape(-1)[:2] for g in gradients({G}, {G}, {U}, {V})]", shown)
     return same(got, [torch.full((2,), v) for v in (2.0 * HUGE, 2.0 * HUGE, 2.0)])
 
 
-def drawn(student: Student, given: Numbers) -> list[tuple[int, int, int, np.ndarray, np.ndarray]]:
+def drawn(student: Student, given: Numbers) -> Iterator[tuple[int, int, int, np.ndarray, np.ndarray]]:
     """(m, n, r, U of (draws, m, r), V of (draws, r, n)) for tall, square and wide layers of several ranks."""
-    out = []
     for m, n, r in ((90, 60, 1), (60, 90, 7), (75, 75, 20)):
         seeds = f"range({given['seed'] + r}, {given['seed'] + r + DRAWS})"
         call = f"[init({m}, {n}, {r}, __import__('torch').Generator().manual_seed(i)) for i in {seeds}]"
-        U, V = (np.stack(factor).astype(float) for factor in zip(*student.ask(call), strict=True))
+        pairs = student.ask(call, f"init({m}, {n}, {r}, generator) with {DRAWS} generators")
+        U, V = (np.stack(factor).astype(float) for factor in zip(*pairs, strict=True))
         if U.shape != (DRAWS, m, r) or V.shape != (DRAWS, r, n):
             raise ValueError("shape")
-        out.append((m, n, r, U, V))
-    return out
+        yield m, n, r, U, V
 
 
 def slack(m: int, n: int, r: int) -> float:
@@ -124,27 +129,44 @@ def slack(m: int, n: int, r: int) -> float:
 def variance(student: Student, given: Numbers) -> bool:
     for m, n, r, U, V in drawn(student, given):
         W = U @ V * (3 * n) ** 0.5  # of variance 1; the mean of independent entries is known to 1/sqrt(count)
-        if abs((W**2).mean() - 1) > slack(m, n, r) or abs(W.mean()) > 5 / W.size**0.5:
-            return False
-        if np.linalg.matrix_rank(W[0]) != r:
+        if not np.isfinite(W).all():
+            return that(False, "finite factors", W)
+        if not (
+            at_most(
+                abs((W**2).mean() - 1), slack(m, n, r), f"3n times the variance, {(W**2).mean():.4g}, less 1"
+            )
+            and at_most(abs(W.mean()), 5 / W.size**0.5, "the mean over its expected size")
+            and equal(int(np.linalg.matrix_rank(W[0])), r)
+        ):
             return False
     return True
 
 
 @CHECKS("init-test", 1, "The two factors do not have the same expected squared norm.")
 def balanced_start(student: Student, given: Numbers) -> bool:
-    return all(
-        abs((U**2).sum() / (V**2).sum() - 1) < slack(m, n, r) and (V**2).sum() > 0
-        for m, n, r, U, V in drawn(student, given)
-    )
+    for m, n, r, U, V in drawn(student, given):
+        norms = (U**2).sum(), (V**2).sum()
+        if not (finite(U) and finite(V) and at_least(min(norms), 1e-9, "the smaller squared norm")):
+            return False
+        if not at_most(
+            abs(norms[0] / norms[1] - 1), slack(m, n, r), "the ratio of the squared norms, less 1"
+        ):
+            return False
+    return True
 
 
 @CHECKS("init-test", 1, "The same generator must give the same factors again, and a used one others.")
 def own_generator(student: Student, given: Numbers) -> bool:
     g, call = "__import__('torch').Generator().manual_seed(4)", "init(5, 7, 3, g)"
     between = "__import__('torch').randn(3)"
-    one, _, two, three = student.ask(f"[init(5, 7, 3, {g}), {between}, (g := {g}) and {call}, {call}]")
-    return same(one, two) and not any(close(a, b, tolerance=1e-9) for a, b in zip(two, three, strict=True))
+    calls = f"[init(5, 7, 3, {g}), {between}, (g := {g}) and {call}, {call}]"
+    one, _, two, three = student.ask(
+        calls, "init(5, 7, 3, generator), twice with the same seed, then once more"
+    )
+    others = all(1e-6 < np.abs(a - b).max() < 1e9 for a, b in zip(two, three, strict=True))
+    return same(one, [torch.as_tensor(t) for t in two]) and that(
+        others, "other factors from a used generator"
+    )
 
 
 def formula(student: Student, name: str, want: Any) -> bool:
@@ -165,7 +187,8 @@ def same_scale(student: Student, given: Numbers) -> bool:
 def start(student: Student, W: Tensor, b: Tensor | None, rest: str) -> Any:
     """The value of `rest` where `l` is an nn.Linear with W and b."""
     m, n = W.shape
-    return student.ask(f"[{LINEAR.format(m=m, n=n, bias=b is not None)} {rest}][-1]", W=W.float(), b=b)
+    code = f"[{LINEAR.format(m=m, n=n, bias=b is not None)} {rest}][-1]"
+    return student.ask(code, f"{rest} where l = nn.Linear({n}, {m}, bias={b is not None})", W=W.float(), b=b)
 
 
 def layers(given: Numbers) -> list[tuple[Tensor, Tensor]]:
@@ -183,7 +206,11 @@ def best(student: Student, given: Numbers) -> bool:
         for r in (1, 4):
             U, V, _ = start(student, W, b, f"from_linear(l, {r})")
             S, W_r = torch.linalg.svdvals(W), torch.as_tensor(U).double() @ torch.as_tensor(V).double()
-            if U.shape != (len(W), r) or (W - W_r).norm() > S[r:].norm() + 1e-4 * S[0]:
+            least = (S[r:].norm() + 1e-4 * S[0]).item()
+            if not (
+                that(U.shape == (len(W), r), f"U of {len(W)} x {r}", U)
+                and at_most((W - W_r).norm(), least, "the error of the product")
+            ):
                 return False
     return True
 
@@ -192,7 +219,7 @@ def best(student: Student, given: Numbers) -> bool:
 def balanced(student: Student, given: Numbers) -> bool:
     W, b = layers(given)[2]
     U, V, _ = start(student, W, b, "from_linear(l, 3)")
-    return close(U.T @ U, V @ V.T) and bool(np.abs(U.T @ U).max() > 0)
+    return close(U.T @ U, V @ V.T) and at_least(np.abs(U.T @ U).max(), 1e-6, "the largest entry of U^T U")
 
 
 @CHECKS("from-linear-test", 1, "The bias is a copy, or None if there is none; nothing asks for a gradient.")
@@ -202,7 +229,12 @@ def bias(student: Student, given: Numbers) -> bool:
     kept = start(student, W, b, change)
     grads = start(student, W, b, "[t.requires_grad for t in from_linear(l, 2)]")
     none = start(student, W, None, "from_linear(l, 2)")
-    return same(kept, [b, b, W]) and grads == [False] * 3 and len(none) == 3 and none[2] is None
+    return (
+        same(kept, [b, b, W])
+        and equal(grads, [False] * 3)
+        and len(none) == 3
+        and that(none[2] is None, "None for the bias", none[2])
+    )
 
 
 @CHECKS(
@@ -212,13 +244,24 @@ def bias(student: Student, given: Numbers) -> bool:
 )
 def bad_rank(student: Student, given: Numbers) -> bool:
     W, b = layers(given)[2]
-    for rank in (0, -1, 6):
-        start(student, W, b, f"from_linear(l, {rank})")
-        said = student.complaint or ""
-        if not (said.startswith("ValueError") and str(rank) in said and "5" in said):
-            return False
-        student.complaint = None
-    return True
+    linear = LINEAR.format(m=5, n=14, bias=True)
+    U, V, _ = start(student, W, b, "from_linear(l, 5)")
+    return (
+        finite(U)
+        and finite(V)
+        and all(
+            raises(
+                student,
+                f"[{linear} from_linear(l, {rank})][-1]",
+                rank,
+                5,
+                shown=f"from_linear(l, {rank})",
+                W=W.float(),
+                b=b,
+            )
+            for rank in (0, -1, 6)
+        )
+    )
 
 
 def chain(given: Numbers, m: int, n: int, r: int, s: int) -> dict[str, Tensor]:
@@ -230,7 +273,8 @@ def folded(student: Student, p: dict[str, Tensor]) -> bool:
     U, V, b = student.ask("fold(W1, b1, C, c, W2, b2)", **p)
     inner = min(p["C"].shape)
     bias = p["W2"] @ (p["C"] @ p["b1"] + p["c"]) + p["b2"]
-    fits = U.shape == (len(p["W2"]), inner) and V.shape == (inner, p["W1"].shape[1])
+    sizes = (len(p["W2"]), inner), (inner, p["W1"].shape[1])
+    fits = that((U.shape, V.shape) == sizes, f"U and V of {sizes[0]} and {sizes[1]}", U)
     return fits and close(U @ V, p["W2"] @ p["C"] @ p["W1"]) and close(b, bias)
 
 
@@ -250,7 +294,7 @@ def other_core(student: Student, given: Numbers) -> bool:
 def count(student: Student, given: Numbers) -> bool:
     for m, n, r, s in ((10, 4, 2, 2), (30, 20, 5, 3), (8, 9, 2, 6)):
         want = r * n + r + s * r + s + m * s + m - min(r, s) * (m + n) - m
-        if student.ask(f"saved({m}, {n}, {r}, {s})") != want:
+        if not equal(student.ask(f"saved({m}, {n}, {r}, {s})"), want):
             return False
     return True
 
@@ -274,7 +318,9 @@ def steps(student: Student, given: Numbers, which: int) -> bool:
         W, X = random(given, 10, (m, n), (9, n))
         y = torch.arange(9) % m
         got = student.ask("one_step(W, X, y, 3, 0.4)", W=W, X=X, y=y)
-        if len(got) != 2 or not close(got[which], stepped(W, X, y, 3, 0.4)[which]):
+        if not (
+            that(len(got) == 2, "two matrices", got) and close(got[which], stepped(W, X, y, 3, 0.4)[which])
+        ):
             return False
     return True
 
@@ -299,4 +345,6 @@ def rank_after(student: Student, given: Numbers) -> bool:
         (20, 20, 18, 3),
         (20, 20, 6, 3),
     )
-    return all(student.ask(f"largest_rank({m}, {n}, {N}, {r})") == min(m, n, r + N) for m, n, N, r in cases)
+    return all(
+        equal(student.ask(f"largest_rank({m}, {n}, {N}, {r})"), min(m, n, r + N)) for m, n, N, r in cases
+    )

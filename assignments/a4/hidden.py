@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assignments.checks import Checks, close
+from assignments.cases import asked, at_least, at_most, close, equal, that
+from assignments.checks import Checks, raises
 from assignments.sandbox import Student
 from lowrank_utils import load_split, set_seed, train_nn
 
@@ -41,7 +42,7 @@ def parameters(student: Student, given: Numbers) -> bool:
     shapes = [(30 + given["seed"] % 9, 20), (12, 38), (10, 12), (1, 10)]
     for ranks in ([3, None, 2, None], [None] * 4, [1, 1, 1, 1], [20, 12, 10, 1]):
         want = sum(m + (m * n if r is None else r * (m + n)) for (m, n), r in zip(shapes, ranks, strict=True))
-        if student.ask("parameters(shapes, ranks)", shapes=shapes, ranks=ranks) != want:
+        if not equal(student.ask("parameters(shapes, ranks)", shapes=shapes, ranks=ranks), want):
             return False
     return True
 
@@ -53,7 +54,7 @@ def parameters(student: Student, given: Numbers) -> bool:
 )
 def break_even(student: Student, given: Numbers) -> bool:
     cases = ((64, 64), (10, 64), (3, 6), (6, 3), (100, 101), (1, 50), (2, 2))
-    return all(student.ask(f"break_even({m}, {n})") == m * n // (m + n) for m, n in cases)
+    return all(equal(student.ask(f"break_even({m}, {n})"), m * n // (m + n)) for m, n in cases)
 
 
 # 2. Allocate and 3. its trap
@@ -113,7 +114,9 @@ def instances(given: Numbers) -> list[Instance]:
 def ranks_of_rule(student: Student, given: Numbers) -> bool:
     call = "allocate(shapes, spectra, budget)"
     return all(
-        student.ask(call, shapes=shapes, spectra=spectra, budget=budget) == greedy(shapes, spectra, budget)
+        equal(
+            student.ask(call, shapes=shapes, spectra=spectra, budget=budget), greedy(shapes, spectra, budget)
+        )
         for shapes, spectra, budget in instances(given)
     )
 
@@ -123,7 +126,7 @@ def ranks_of_rule(student: Student, given: Numbers) -> bool:
 )
 def ample(student: Student, given: Numbers) -> bool:
     shapes, spectra = [(6, 3), (4, 12), (9, 9)], [[1.0] * 3, [0.5] * 4, [2.0] * 9]
-    return bool(student.ask("allocate(shapes, spectra, 10000)", shapes=shapes, spectra=spectra) == [2, 3, 4])
+    return equal(student.ask("allocate(shapes, spectra, 10000)", shapes=shapes, spectra=spectra), [2, 3, 4])
 
 
 @CHECKS(
@@ -132,11 +135,8 @@ def ample(student: Student, given: Numbers) -> bool:
     "If rank 1 does not fit everywhere, a ValueError with the budget and the least one is due.",
 )
 def too_small(student: Student, given: Numbers) -> bool:
-    student.ask("allocate([(6, 4), (5, 9)], [[1.0] * 4, [1.0] * 5], 23)")
-    said = student.complaint or ""
-    student.complaint = None
-    fits = student.ask("allocate([(6, 4), (5, 9)], [[1.0] * 4, [1.0] * 5], 24)")
-    return said.startswith("ValueError") and "23" in said and "24" in said and fits == [1, 1]
+    call = "allocate([(6, 4), (5, 9)], [[1.0] * 4, [1.0] * 5], {})"
+    return raises(student, call.format(23), 23, 24) and equal(student.ask(call.format(24)), [1, 1])
 
 
 def trapped(student: Student, factor: float) -> bool:
@@ -144,14 +144,20 @@ def trapped(student: Student, factor: float) -> bool:
     shapes, spectra, budget = student.ask(f"trap({factor})")
     limits = [m * n // (m + n) for m, n in shapes]
     valid = len(shapes) == len(spectra) <= 3 and max(max(s) for s in shapes) <= 2000 and min(limits) >= 1
-    if not valid or np.prod([float(k) for k in limits]) > 100_000 or sum(m + n for m, n in shapes) > budget:
-        return False
+    small = valid and math.isfinite(budget) and sum(m + n for m, n in shapes) <= budget
+    if not (small and math.prod(int(k) for k in limits) <= 100_000):
+        return that(False, "a network of the allowed size, within its budget", [shapes, budget])
     for (m, n), S in zip(shapes, spectra, strict=True):
-        if len(S) != min(m, n) or not np.isfinite(S).all() or min(S) < 0 or (np.diff(S) > 0).any():
-            return False
+        if not (len(S) == min(m, n) and min(S) >= 0 and max(S) <= 1e6 and (np.diff(S) <= 0).all()):
+            return that(False, "singular values from 0 to a million, largest first, min(m, n) of them", S)
     ranks = greedy(shapes, spectra, budget)
     lost = sum(float(tails(S, r)[-1]) for S, r in zip(spectra, ranks, strict=True))
-    return lost > 0 and lost >= factor * least_loss(shapes, spectra, budget) * (1 - 1e-9)
+    least = least_loss(shapes, spectra, budget)
+    return at_least(lost, 1e-12, "the energy that the rule loses") and at_least(
+        lost,
+        factor * least * (1 - 1e-9),
+        f"the energy that the rule loses; the least possible is {least:.4g}",
+    )
 
 
 @CHECKS("trap-test", 2, "trap(2) is not valid, or the rule loses less than twice the least possible.")
@@ -190,7 +196,7 @@ def aware_error(student: Student, case: dict[str, Tensor], rank: int) -> tuple[f
     """Error of the student's layer, the least with the bias as it was, and the least."""
     W, b, X = (case[k].double() for k in ("W", "b", "X"))
     A, B, c = (torch.as_tensor(t).double() for t in student.ask(f"truncate_for(W, b, X, {rank})", **case))
-    if A.shape[1] > rank or c.shape != b.shape:
+    if not (A.shape[1] <= rank and c.shape == b.shape):
         raise ValueError("shape")
     Y = X @ W.T
     least = [torch.linalg.svdvals(M)[rank:].norm().item() for M in (Y, Y - Y.mean(0))]
@@ -199,14 +205,14 @@ def aware_error(student: Student, case: dict[str, Tensor], rank: int) -> tuple[f
 
 @CHECKS("aware-test", 1, "The error of the outputs is larger than it need be even with the bias as it was.")
 def aware_fixed(student: Student, given: Numbers) -> bool:
-    errors = [aware_error(student, case, r) for case in aware_cases(given) for r in (1, 3)]
-    return all(got <= fixed * 1.001 for got, fixed, _ in errors)
+    errors = (aware_error(student, case, r) for case in aware_cases(given) for r in (1, 3))
+    return all(at_most(got, fixed * 1.001, "the error of the outputs") for got, fixed, _ in errors)
 
 
 @CHECKS("aware-test", 2, "The error of the outputs is larger than it need be: what can the bias do?")
 def aware_free(student: Student, given: Numbers) -> bool:
-    errors = [aware_error(student, case, r) for case in aware_cases(given) for r in (1, 3)]
-    return all(got <= free * 1.001 for got, _, free in errors)
+    errors = (aware_error(student, case, r) for case in aware_cases(given) for r in (1, 3))
+    return all(at_most(got, free * 1.001, "the error of the outputs") for got, _, free in errors)
 
 
 @CHECKS("aware-test", 1, "With fewer samples than the rank it does not work, or W, b or X was changed.")
@@ -216,7 +222,7 @@ def aware_few(student: Student, given: Numbers) -> bool:
     kept = student.ask("[truncate_for(W, b, X, 4), W, b, X][1:]", **few)
     got, *_ = aware_error(student, few, 4)
     scale = (few["X"] @ few["W"].T).norm().item()
-    return got < 1e-4 * scale and all(
+    return at_most(got, 1e-4 * scale, "the error of the outputs") and all(
         close(k, few[name]) for k, name in zip(kept, ("W", "b", "X"), strict=True)
     )
 
@@ -254,7 +260,7 @@ def judge(layers: Any, X: Tensor, y: Tensor) -> tuple[int, float] | None:
         *factors, b = (t.astype(np.float64) for t in layer)
         inner = factors[0].shape[1:] if len(factors) == 2 else ()
         wanted = [(m, *inner), (*inner, n)] if len(factors) == 2 else [(m, n)]
-        finite = all(np.isfinite(t).all() for t in (*factors, b))
+        finite = all((np.abs(t) <= 1e9).all() for t in (*factors, b))
         if [f.shape for f in factors] != wanted or b.shape != (m,) or not finite:
             return None
         for F in reversed(factors):
@@ -272,11 +278,15 @@ def judged(student: Student, given: Numbers) -> tuple[int, float] | None:
     if student not in _judged:
         dense, X, y, X_held, y_held = unseen(given["seed"])
         layers, result = student.ask("hand_in(layers, X, y)", layers=dense, X=X, y=y), None
+        if student.short:  # it ran out of time: the figure is not tried again
+            _judged[student] = None, student.complaint
+            return None
         # it may have a form that cannot be read at all; the leaderboard asks for it outside of a check
         with suppress(Exception):
             result = judge(layers, X_held, y_held)
         _judged[student] = result, student.complaint
     result, student.complaint = _judged[student]
+    asked("hand_in(layers, X, y)", {}, result, None)
     return result
 
 
@@ -286,7 +296,9 @@ def within(student: Student, given: Numbers, size: str, accuracy: str) -> bool:
         return False
     if not student.complaint:  # only read if the mark is missed; rounded down, so that 0.899 is not 0.90
         student.complaint = f"{result[0]} parameters, {math.floor(100 * result[1]) / 100:.2f} right"
-    return result[0] <= given[size] and result[1] >= given[accuracy]
+    return at_most(result[0], given[size], "the number of parameters") and at_least(
+        result[1], given[accuracy], "the accuracy on unseen pictures"
+    )
 
 
 @CHECKS(

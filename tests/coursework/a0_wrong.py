@@ -114,6 +114,45 @@ CONSTANTS = {
     "luck": "def p_value(right_a, right_b): return 1.0\n\n\ndef votes_needed(alpha): return 6",
 }
 
+A_BIAS_IN_BOTH = """
+def cut(linear, rank):
+    U, S, Vh = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
+    down, up = nn.Linear(linear.in_features, rank), nn.Linear(rank, linear.out_features)
+    down.weight.data, up.weight.data = S[:rank, None] * Vh[:rank], U[:, :rank].clone()
+    down.bias.data.zero_()
+    up.bias.data.zero_() if linear.bias is None else up.bias.data.copy_(linear.bias)
+    return nn.Sequential(down, up)
+"""
+
+THREE_LAYERS_ONLY = """
+def fold(weights, biases):
+    (A, B, C), (a, b, c) = weights, biases
+    return C @ B @ A, C @ (B @ a + b) + c
+"""
+
+OF_THE_NORMS = """
+def trained_lite(rank, seed):
+    set_seed(seed)
+    lite = NetLite(rank)
+    train_nn(lite, data.X_train, data.y_train, epochs=500)
+    return lite
+
+
+def distance(V, W):
+    return (abs(V.norm() - W.norm()) / W.norm()).item()
+"""
+
+ONE_DIRECTION = """
+def p_value(right_a, right_b):
+    b = sum(x and not y for x, y in zip(right_a, right_b))
+    c = sum(y and not x for x, y in zip(right_a, right_b))
+    return sum(math.comb(b + c, i) for i in range(min(b, c) + 1)) / 2 ** (b + c)
+
+
+def votes_needed(alpha):
+    return next(k for k in range(1, 1000) if 2 * 0.5**k <= alpha)
+"""
+
 WRONG = {
     "review-mixed-up": ({"review": MIXED_UP}, {"review-test": 3.5}),
     "review-not-finished": ({"review": SIX_OF_EIGHT}, {"review-test": 3.0}),
@@ -128,4 +167,8 @@ WRONG = {
     "multiply-adds": ({"cost": MACS}, {"cost-test": 4.0}),
     "constants": (CONSTANTS, {"review-test": 0.5, "cost-test": 0.0, "luck-test": 0.0}),
     "above-one": ({"luck": ABOVE_ONE}, {"luck-test": 3.0}),
+    "a-bias-in-both": ({"cut": A_BIAS_IN_BOTH}, {"cut-test": 4.0}),
+    "three-layers-only": ({"fold": THREE_LAYERS_ONLY}, {"fold-test": 4.0}),
+    "of-the-norms": ({"learned": OF_THE_NORMS}, {"learned-test": 4.0}),
+    "one-direction": ({"luck": ONE_DIRECTION}, {"luck-test": 1.0}),
 }

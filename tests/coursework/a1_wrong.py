@@ -75,6 +75,14 @@ NOTHING_DONE = {
     "search": "def best_of_random(W, rank, trials, seed): return 1.0",
     "output": "def truncate_for(W, X, rank): return W",
 }
+ONE_TOO_LARGE = """
+def rank_for_error(W, tolerance):
+    if tolerance < 0:
+        raise ValueError(f"tolerance={tolerance} must be at least 0")
+    S = torch.linalg.svdvals(W)
+    return next((r for r in range(len(S)) if S[r:].norm() < tolerance * S.norm()), len(S) - 1) + 1
+"""
+
 WRONG = {
     "v-not-vh": ({"truncate": V_NOT_VH}, {"truncate-test": 2.0}),
     "one-shape": ({"truncate": ONE_SHAPE}, {"truncate-test": 4.0}),
@@ -89,4 +97,5 @@ WRONG = {
         {"truncate-test": 0.0, "error-test": 0.0, "search-test": 0.0, "output-test": 0.0},
     ),
     "cholesky": ({"output": CHOLESKY}, {"output-test": 4.0}),
+    "one-too-large": ({"rank-for": ONE_TOO_LARGE}, {"rank-for-test": 1.0}),
 }

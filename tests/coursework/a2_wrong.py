@@ -127,6 +127,50 @@ def splits(part: str = "val", rows: str = DENSE, half: str = CORRECTED) -> dict[
     return {"splits": SPLITS.format(part=part, rows=rows, half=half)}
 
 
+STRICTLY_LESS = """
+def search(curve, baseline, max_drop):
+    fits = [rank for rank in curve if baseline - curve[rank] < max_drop]
+    safe = [rank for rank in fits if all(other in fits for other in curve if other > rank)]
+    return min(fits, default=None), min(safe, default=None)
+"""
+
+ALWAYS_RISING = """
+def misses_smallest(ranks, baseline, max_drop):
+    return {rank: baseline * rank / ranks for rank in range(1, ranks + 1)}
+
+
+def returns_infeasible(baseline, max_drop):
+    return {1: 0.0, 2: 0.0, 3: 0.0}
+"""
+
+FOR_ONE_BASELINE = """
+def misses_smallest(ranks, baseline, max_drop):
+    low = {rank: 0.5 for rank in range(1, ranks + 1)}
+    return low | {1: 0.97, ranks: 0.97}
+
+
+def returns_infeasible(baseline, max_drop):
+    return {1: 0.97, 2: 0.5, 3: 0.5}
+"""
+
+WILSON = """
+def interval(k, n, confidence=0.95):
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    p, size = k / n, n + z * z
+    middle, half = (k + z * z / 2) / size, z * math.sqrt(n * p * (1 - p) + z * z / 4) / size
+    return middle - half, middle + half
+
+
+def samples_needed(claim, confidence=0.95):
+    n = 1
+    while n * math.log(claim) > math.log((1 - confidence) / 2):
+        n += 1
+    return n
+
+
+import statistics
+"""
+
 WRONG = {
     "bisection-for-a-search": ({"search": SEARCH_BY_BISECTION}, {"search-test": 0.0}),
     "in-the-order-of-the-dict": ({"search": FIRST_GAP}, {"search-test": 4.0}),
@@ -141,4 +185,8 @@ WRONG = {
     "drops-a-split-and-1.96": (splits(rows=DROPPED, half=FIXED), {"splits-test": 3.0}),
     "never-cut": (splits(rows=NEVER_CUT), {"splits-test": 3.0}),
     "reports-the-promise": (splits(rows=PROMISED), {"splits-test": 4.0}),
+    "strictly-less": ({"search": STRICTLY_LESS}, {"search-test": 5.0}),
+    "always-rising": ({"bisect": ALWAYS_RISING}, {"bisect-test": 0.0}),
+    "for-one-baseline": ({"bisect": FOR_ONE_BASELINE}, {"bisect-test": 2.0}),
+    "wilson": ({"interval": WILSON}, {"interval-test": 1.0}),
 }

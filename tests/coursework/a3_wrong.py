@@ -81,6 +81,93 @@ def one_step(W, X, y, rank, lr):
 def largest_rank(m, n, samples, rank):
     return min(m, n)
 """
+BIAS_ALWAYS = """
+def forward(x, U, V, b):
+    return (x @ V.T) @ U.T + b
+"""
+ONE_SAMPLE_A_COLUMN = """
+def forward(x, U, V, b):
+    y = (U @ (V @ x.T)).T
+    return y if b is None else y + b
+"""
+ALL_THE_SCALE_IN_V = """
+def init(m, n, rank, generator):
+    U = torch.randn(m, rank, generator=generator)
+    V = torch.randn(rank, n, generator=generator) / (3 * n * rank) ** 0.5
+    return U, V
+
+
+def ratio_two_layers(m, n, rank):
+    return 1 / 3
+
+
+def ratio_same_scale(m, n, rank):
+    return rank / (3 * n)
+"""
+ANY_RANK = """
+def from_linear(linear, rank):
+    U, S, Vh = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
+    root = S[:rank].sqrt()
+    b = None if linear.bias is None else linear.bias.detach().clone()
+    return U[:, :rank] * root, root[:, None] * Vh[:rank], b
+"""
+V_NOT_VH = """
+def from_linear(linear, rank):
+    W = linear.weight.detach()
+    if not 1 <= rank <= min(W.shape):
+        raise ValueError(f"rank={rank} must be between 1 and {min(W.shape)}")
+    U, S, V = torch.linalg.svd(W, full_matrices=False)
+    root = S[:rank].sqrt()
+    b = None if linear.bias is None else linear.bias.detach().clone()
+    return U[:, :rank] * root, root[:, None] * V[:, :rank].T, b
+"""
+INNER_SIZE_OF_V = """
+def fold(W1, b1, C, c, W2, b2):
+    return W2 @ C, W1, W2 @ (C @ b1 + c) + b2
+
+
+def saved(m, n, r, s):
+    return r * n + r + s * r + s + m * s + m - r * (m + n) - m
+"""
+WEIGHTS_COUNTED_ONLY = """
+def fold(W1, b1, C, c, W2, b2):
+    b = W2 @ (C @ b1 + c) + b2
+    return (W2 @ C, W1, b) if C.shape[1] <= C.shape[0] else (W2, C @ W1, b)
+
+
+def saved(m, n, r, s):
+    return r * n + s * r + m * s - min(r, s) * (m + n)
+"""
+NOT_CUT = """
+def one_step(W, X, y, rank, lr):
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    root = S[:rank].sqrt()
+    U, V = U[:, :rank] * root, root[:, None] * Vh[:rank]
+
+    def gradient(M):
+        return (torch.softmax(X @ M.T, 1) - nn.functional.one_hot(y, len(W))).T @ X / len(X)
+
+    dW = gradient(U @ V)
+    return W - lr * gradient(W), (U - lr * dW @ V.T) @ (V - lr * U.T @ dW)
+
+
+def largest_rank(m, n, samples, rank):
+    return min(m, n, rank + samples)
+"""
+NO_LIMIT = """
+def one_step(W, X, y, rank, lr):
+    U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+    root = S[:rank].sqrt()
+    U, V = U[:, :rank] * root, root[:, None] * Vh[:rank]
+    G = torch.softmax(X @ (U @ V).T, 1) - nn.functional.one_hot(y, len(W))
+    dW = G.T @ X  # the sum over the samples, not the mean
+    return U @ V - lr * dW, (U - lr * dW @ V.T) @ (V - lr * U.T @ dW)
+
+
+def largest_rank(m, n, samples, rank):
+    return rank + samples
+"""
+
 WRONG = {
     "dense": (
         {"forward": FORWARD, "gradients": DENSE_GRADIENT},
@@ -93,4 +180,13 @@ WRONG = {
     "aliased": ({"from-linear": ALIASED}, {"from-linear-test": 4.0}),
     "no-inner-bias": ({"fold": NO_INNER_BIAS}, {"fold-test": 0.0}),
     "one-after-the-other": ({"step": ONE_AFTER_THE_OTHER}, {"step-test": 2.0}),
+    "bias-always": ({"forward": BIAS_ALWAYS}, {"forward-test": 4.0}),
+    "one-sample-a-column": ({"forward": ONE_SAMPLE_A_COLUMN}, {"forward-test": 4.0}),
+    "all-the-scale-in-v": ({"init": ALL_THE_SCALE_IN_V}, {"init-test": 6.0}),
+    "any-rank": ({"from-linear": ANY_RANK}, {"from-linear-test": 5.0}),
+    "v-not-vh": ({"from-linear": V_NOT_VH}, {"from-linear-test": 2.0}),
+    "inner-size-of-v": ({"fold": INNER_SIZE_OF_V}, {"fold-test": 3.0}),
+    "weights-counted-only": ({"fold": WEIGHTS_COUNTED_ONLY}, {"fold-test": 3.0}),
+    "not-cut": ({"step": NOT_CUT}, {"step-test": 3.0}),
+    "no-limit": ({"step": NO_LIMIT}, {"step-test": 1.0}),
 }

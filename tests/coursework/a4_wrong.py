@@ -84,6 +84,54 @@ NO_LAYERS = """
 def hand_in(layers, X, y):
     return [len(layer) for layer in layers]
 """
+NONE_IS_FULL_RANK = """
+def parameters(shapes, ranks):
+    return sum(m + (m + n) * (min(m, n) if r is None else r) for (m, n), r in zip(shapes, ranks))
+
+
+def break_even(m, n):
+    return m * n // (m + n)
+"""
+SMALLER_SIDE = """
+def parameters(shapes, ranks):
+    return sum(m + (m * n if r is None else r * (m + n)) for (m, n), r in zip(shapes, ranks))
+
+
+def break_even(m, n):
+    return min(m, n)
+"""
+STOPS_EARLY = """
+def allocate(shapes, spectra, budget):
+    ranks, costs = [1] * len(shapes), [m + n for m, n in shapes]
+    left = budget - sum(costs)
+    if left < 0:
+        raise ValueError(f"budget={budget} must be at least {sum(costs)}")
+    while True:
+        open_ = [i for i, (m, n) in enumerate(shapes) if ranks[i] < m * n // (m + n)]
+        if not open_:
+            return ranks
+        i = max(open_, key=lambda i: spectra[i][ranks[i]] ** 2 / costs[i])
+        if costs[i] > left:
+            return ranks  # others may still fit
+        ranks[i] += 1
+        left -= costs[i]
+"""
+TOO_LARGE = """
+def trap(factor):
+    energy = 100.0 * factor
+    side = int(4 * energy) + 5
+    return [(4, 4), (side, side)], [[1.0, 1.0, 0, 0], [energy**0.5] * 2 + [0.0] * (side - 2)], 8 + 4 * side
+"""
+NO_ROOM = """
+def trap(factor):
+    return [(4, 4), (20, 20)], [[1.0, 1.0, 0, 0], [factor, factor] + [0.0] * 18], 40
+"""
+MEAN_FORGOTTEN = """
+def truncate_for(W, b, X, rank):
+    A = torch.linalg.svd((X - X.mean(0)) @ W.T, full_matrices=True)[2][:rank].T
+    return A, A.T @ W, b
+"""
+
 WRONG = {
     "no-biases": ({"count": NO_BIASES}, {"count-test": 0.0}),
     "by-gain-alone": ({"allocate": BY_GAIN_ALONE}, {"allocate-test": 3.0}),
@@ -96,4 +144,10 @@ WRONG = {
     "dense": ({"hand-in": DENSE}, {"hand-in-test": 1.0}),
     "no-layers": ({"hand-in": NO_LAYERS}, {"hand-in-test": 0.0}),
     "narrower": ({"hand-in": NARROWER}, {"hand-in-test": 0.0}),
+    "none-is-full-rank": ({"count": NONE_IS_FULL_RANK}, {"count-test": 1.0}),
+    "smaller-side": ({"count": SMALLER_SIDE}, {"count-test": 3.0}),
+    "stops-early": ({"allocate": STOPS_EARLY}, {"allocate-test": 3.0}),
+    "too-large": ({"trap": TOO_LARGE}, {"trap-test": 3.0}),
+    "no-room": ({"trap": NO_ROOM}, {"trap-test": 0.0}),
+    "mean-forgotten": ({"aware": MEAN_FORGOTTEN}, {"aware-test": 0.0}),
 }

@@ -1,8 +1,10 @@
 """Submissions for the tests: the student version, the teacher's answers, and whatever is done to them."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -10,6 +12,7 @@ from assignments import release
 from assignments.mark import Marks, safely
 
 Notebook = nbformat.NotebookNode
+Wrong = dict[str, tuple[dict[str, str], dict[str, float]]]
 
 
 def answers(name: str, seed: int = 0) -> dict[str, str]:
@@ -33,6 +36,26 @@ def cell(notebook: Notebook, name: str) -> Notebook:
     return next(c for c in notebook.cells if c.id == name)
 
 
+def wrong(name: str) -> Wrong:
+    """Typical mistakes of one assignment: the answers, and the marks of the questions that they cost."""
+    found: Wrong = import_module(f"coursework.{name}_wrong").WRONG
+    return found
+
+
+def packed(cases: Wrong) -> list[list[str]]:
+    """Mistakes in different questions, put into as few submissions as possible: no question needs another."""
+    packs: list[tuple[set[str], list[str]]] = []
+    for case, (cells, _) in cases.items():
+        for taken, pack in packs:
+            if not taken & set(cells):
+                taken |= set(cells)
+                pack.append(case)
+                break
+        else:
+            packs.append((set(cells), [case]))
+    return [pack for _, pack in packs]
+
+
 class Course:
     """One assignment, assigned once, and a way to mark a notebook."""
 
@@ -45,14 +68,15 @@ class Course:
     def mark(self, notebook: Notebook | str | bytes, filename: str | None = None) -> Marks:
         """Marks of a notebook, or of a file with this content."""
         self.count += 1
-        home = self.folder / f"s{self.count}"
-        home.mkdir()
-        path = home / (filename or f"{self.name}.ipynb")
+        path = self.folder / f"s{self.count}" / (filename or f"{self.name}.ipynb")
+        path.parent.mkdir()
         if isinstance(notebook, bytes | str):
             path.write_bytes(notebook.encode() if isinstance(notebook, str) else notebook)
         else:
             nbformat.write(notebook, path)
-        return safely(self.name, self.seed, "student", home, self.folder / "course")
+        marks = safely(self.name, self.seed, "student", path, self.blank)
+        assert not marks.get("failed"), marks["failed"]
+        return marks
 
     def changed(self, change: Callable[[Notebook], object]) -> Marks:
         """Marks of the reference after `change`."""
@@ -64,7 +88,24 @@ class Course:
         """Marks of the reference with other answers (underscores for hyphens in the names)."""
         return self.mark(filled(self.reference, {k.replace("_", "-"): v for k, v in answers.items()}))
 
+    def mistakes(self, pack: Iterable[str]) -> Marks:
+        """Marks of a submission with all of these typical mistakes."""
+        cells: dict[str, str] = {}
+        for case in pack:
+            cells |= wrong(self.name)[case][0]
+        return self.mark(filled(self.reference, cells))
+
 
 def points(marks: Marks) -> dict[str, float]:
     """Question -> points."""
     return {name: q["points"] for name, q in marks["questions"].items()}
+
+
+def said(marks: dict[str, Any]) -> str:
+    """Everything that the student reads, on one line."""
+    out = list(marks["remarks"])
+    for question in marks["questions"].values():
+        for miss in question["missed"]:
+            case = miss["case"] or {}
+            out += [miss["sentence"], miss["said"], *case.values()]
+    return " ".join(out)

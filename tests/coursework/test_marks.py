@@ -1,79 +1,291 @@
-"""Exact marks of the teacher's answers, of the untouched student version and of typical mistakes."""
+"""Exact marks of the teacher's answers, of the untouched version, of typical mistakes, of nonsense."""
 
-from importlib import import_module
-from pathlib import Path
+import ast
+import inspect
+import re
+from collections.abc import Callable
 
 import nbformat
 import pytest
-from coursework.kit import Course, filled, points
+from coursework.kit import Course, filled, packed, points, wrong
+from coursework.test_release import secrets, squeeze
 
 from assignments import release
 from assignments.checks import VISIBLE, hidden
+from assignments.feedback import as_markdown
+from assignments.final import final
+from assignments.hints import hints
+from assignments.mark import Marks, graded
+from assignments.texts import plain
 
-WRONG = {name: import_module(f"coursework.{name}_wrong").WRONG for name in release.NAMES}
-CASES = [(name, case) for name, wrong in WRONG.items() for case in wrong]
-
-
-@pytest.fixture(scope="module")
-def courses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Course]:
-    return {name: Course(name, tmp_path_factory.mktemp(name)) for name in release.NAMES}
+PACKS = [(name, tuple(pack)) for name in release.NAMES for pack in packed(wrong(name))]
+Courses = Callable[..., Course]
 
 
 def full(course: Course) -> dict[str, float]:
-    """Points of a faultless submission."""
-    nb = [c.metadata.get("nbgrader", {}) for c in course.blank.cells]
-    return {m["grade_id"]: m["points"] for m in nb if m.get("grade")}
+    """Points of a faultless submission, of the questions that are not marked by hand."""
+    return {q: meta.points for q, meta in graded(course.blank).items() if not meta.get("solution")}
+
+
+def feedback(course: Course, marks: Marks) -> str:
+    """The student's page."""
+    worth = {question: meta.points for question, meta in graded(course.blank).items()}
+    row = final(marks, worth=worth, manual={}, entered={}, overrides={}, deadlines={}, when=None)
+    return as_markdown(course.name, row)
+
+
+def auto(marks: Marks, course: Course) -> dict[str, float]:
+    """Points of the questions that are not marked by hand."""
+    return {q: p for q, p in points(marks).items() if q in full(course)}
 
 
 @pytest.mark.parametrize("name", release.NAMES)
-def test_points_on_the_cells_are_those_of_the_checks(courses: dict[str, Course], name: str) -> None:
+def test_points_on_the_cells_are_those_of_the_checks(course_of: Courses, name: str) -> None:
     checks = hidden(name).CHECKS
-    assert full(courses[name]) == {q: VISIBLE + sum(c.points for c in checks[q]) for q in checks}
+    assert full(course_of(name)) == {q: VISIBLE + sum(c.points for c in checks[q]) for q in checks}
 
 
 @pytest.mark.parametrize("name", release.NAMES)
-def test_reference_gets_full_marks(courses: dict[str, Course], name: str) -> None:
-    marks = courses[name].mark(courses[name].reference)
-    assert (points(marks), marks["remarks"]) == (full(courses[name]), [])
+def test_reference_gets_full_marks(course_of: Courses, name: str) -> None:
+    course = course_of(name)
+    marks = course.mark(course.reference)
+    assert (auto(marks, course), marks["remarks"]) == (full(course), [])
     assert all(q["missed"] == [] for q in marks["questions"].values())
 
 
 @pytest.mark.parametrize("name", release.NAMES)
-def test_blank_gets_nothing(courses: dict[str, Course], name: str) -> None:
-    marks = courses[name].mark(courses[name].blank)
-    assert marks["points"] == 0 and marks["out_of"] == sum(full(courses[name]).values())
+def test_blank_gets_nothing(course_of: Courses, name: str) -> None:
+    course = course_of(name)
+    marks = course.mark(course.blank)
+    assert set(points(marks).values()) == {0.0} and set(points(marks)) >= set(full(course))
     assert all(q["missed"] for q in marks["questions"].values())
 
 
 @pytest.mark.parametrize("name", release.NAMES)
-def test_another_cohort_has_other_numbers_and_the_same_marks(name: str, tmp_path: Path) -> None:
-    course = Course(name, tmp_path, seed=2027)
-    assert course.blank != release.assign(name, 0, tmp_path / "zero")
-    assert points(course.mark(course.reference)) == full(course)
+def test_another_cohort_has_other_numbers_and_the_same_marks(course_of: Courses, name: str) -> None:
+    course = course_of(name, 2027)
+    assert course.blank != course_of(name).blank
+    assert auto(course.mark(course.reference), course) == full(course)
 
 
-@pytest.mark.parametrize(("name", "case"), CASES)
-def test_typical_mistake(courses: dict[str, Course], name: str, case: str) -> None:
-    course, (answers, expected) = courses[name], WRONG[name][case]
-    assert points(course.mark(filled(course.reference, answers))) == full(course) | expected
+@pytest.mark.parametrize(("name", "pack"), PACKS)
+def test_typical_mistakes(course_of: Courses, name: str, pack: tuple[str, ...]) -> None:
+    """Each costs its own question's marks, and the feedback says the case, and what to do next."""
+    course = course_of(name)
+    marks = course.mistakes(pack)
+    want = full(course)
+    for case in pack:
+        want |= wrong(name)[case][1]
+    assert auto(marks, course) == want
+    text = feedback(course, marks)
+    for case in pack:
+        said = {hint.question: hint.say for hint in hints(name) if hint.mistake == case}
+        assert set(said) == set(wrong(name)[case][1])
+        for question, say in said.items():
+            part = text.split(f"## {question}:")[1].split("\n## ")[0]
+            assert say.replace("<", "&lt;") in part, (case, part)
 
 
 @pytest.mark.parametrize("name", release.NAMES)
-def test_there_are_four_typical_mistakes_and_they_cost_marks(name: str) -> None:
-    assert len(WRONG[name]) >= 4
-    assert all(expected for _, expected in WRONG[name].values())
+def test_three_typical_mistakes_for_each_question(course_of: Courses, name: str) -> None:
+    guide = (release.HERE / name / "guide.md").read_text()
+    questions = [question for _, lost in wrong(name).values() for question in lost]
+    assert {q: questions.count(q) >= 3 for q in full(course_of(name))} == dict.fromkeys(
+        full(course_of(name)), True
+    )
+    assert all(expected for _, expected in wrong(name).values())
+    assert not [hint.say for hint in hints(name) if hint.say not in guide]
+
+
+FIRST = {  # a wrong submission for each question: what the student reads of the first case that failed
+    ("a0", "still-dense", "cut-test"): ["nn.Linear(5, 13", "came: 78", "wanted: 67"],
+    ("a0", "core-transposed", "fold-test"): ["fold(weights, biases)", "wanted: ", "at ["],
+    ("a0", "never-trained", "learned-test"): ["trained_lite(1, 1)", "share of flowers", "at least 0.8"],
+    ("a0", "multiply-adds", "cost-test"): ["flops(", "came: 45", "wanted: 90"],
+    ("a0", "one-direction", "luck-test"): ["p_value(A, B)", "came: 0.5", "wanted: 1"],
+    ("a1", "v-not-vh", "truncate-test"): [
+        "truncate(W, 1) with W: float32 (17, 6)",
+        "shape (17, 6)",
+        "assert torch",
+    ],
+    ("a1", "without-squares", "error-test"): ["relative_error(W, 1)", "came: 0.5", "wanted: 0.5"],
+    ("a1", "by-energy", "rank-for-test"): ["rank_for_error(W, 0.013)", "came: 5", "wanted: 6"],
+    ("a1", "global-seed", "search-test"): ["best_of_random(W, 2, 5, 4)", "global generator left alone"],
+    ("a1", "weights-only", "output-test"): [
+        "truncate_for(W, X, 2)",
+        "relative error of the outputs",
+        "at most",
+    ],
+    ("a2", "strictly-less", "search-test"): ["search(curve, 0.97, 0.01)", "wanted: [2, 4]"],
+    ("a2", "long-curves", "bisect-test"): ["misses_smallest(", "ranks too high"],
+    ("a2", "reports-validation", "leak-test"): ["honest(X, y, parts, 12", "float64 (280, 150)", "wanted: 0."],
+    ("a2", "normal-interval", "interval-test"): ["interval(1, 7, 0.95)", "came: [0, ", "at ["],
+    ("a2", "never-cut", "splits-test"): ["chosen(runs, 0.01)", "came: [None", "wanted: ["],
+    ("a3", "dense", "forward-test"): ["forward at m = n = 200000", "no answer, but", "memory"],
+    ("a3", "two-dimensions", "gradients-test"): [
+        "gradients(G, x, U, V) with G: float64 (3, 5, 6)",
+        "no answer, but",
+    ],
+    ("a3", "all-the-scale-in-v", "init-test"): ["init(90, 60, 1", "ratio of the squared norms"],
+    ("a3", "aliased", "from-linear-test"): ["from_linear(l, 3) where l = nn.Linear(14, 5", "wanted: "],
+    ("a3", "weights-counted-only", "fold-test"): ["saved(10, 4, 2, 2)", "came: 4", "wanted: 8"],
+    ("a3", "not-cut", "step-test"): ["one_step(W, X, y, 3, 0.4)", "wanted: ", "at ["],
+    ("a4", "smaller-side", "count-test"): ["break_even(64, 64)", "came: 64", "wanted: 32"],
+    ("a4", "by-gain-alone", "allocate-test"): ["allocate(shapes, spectra, budget)", "came: [", "wanted: ["],
+    ("a4", "one-trap", "trap-test"): ["trap(10)", "the least possible is", "at least"],
+    ("a4", "bias-as-it-was", "aware-test"): ["truncate_for(W, b, X, 1)", "error of the outputs", "at most"],
+    ("a4", "aware-not-tuned", "hand-in-test"): ["number of parameters", "accuracy on unseen pictures"],
+}
+
+
+def test_every_question_has_a_case_to_look_at(course_of: Courses) -> None:
+    questions = {(name, q) for name in release.NAMES for q in full(course_of(name))}
+    assert {(name, q) for name, _, q in FIRST} == questions - {
+        ("a0", "review-test")
+    }  # it would tell the answer
 
 
 @pytest.mark.parametrize("name", release.NAMES)
-def test_a_question_can_be_answered_alone(courses: dict[str, Course], name: str) -> None:
+def test_feedback_shows_the_case_that_failed(course_of: Courses, name: str) -> None:
+    """One wrong submission for each question: the call with shapes, what came, what was wanted."""
+    course = course_of(name)
+    cases = {case: wrong(name)[case] for n, case, _ in FIRST if n == name}
+    for pack in packed(cases):
+        text = plain(feedback(course, course.mistakes(pack)).replace("`", "").replace("\n", " "))
+        for (n, case, question), pieces in FIRST.items():
+            if n == name and case in pack:
+                part = text.split(f"## {question}:")[1].split(" ## ")[0]
+                assert [piece for piece in pieces if piece not in part] == [], (case, part)
+                assert "Next:" in part
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_feedback_holds_no_answer(course_of: Courses, name: str) -> None:
+    """Nor does it show the code of a hidden test: sentences, calls and the student's own errors only."""
+    course = course_of(name)
+    for marks in (course.mark(course.blank), course.mistakes(packed(wrong(name))[0])):
+        text = feedback(course, marks)
+        assert len(text) > 100
+        assert not [s for s in secrets(name) if s in squeeze(text) and "CHECKS" not in s]
+        assert not any(word in text for word in ("hidden.py", "student.ask", "Traceback"))
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_a_question_can_be_answered_alone(course_of: Courses, name: str) -> None:
     """Whoever answers only the last question gets its marks."""
-    course = courses[name]
+    course = course_of(name)
     solved = [c for c in course.reference.cells if c.metadata.get("nbgrader", {}).get("solution")]
     last = list(full(course))[-1]
     after = [c.id for c in course.blank.cells]
-    answer = [c for c in solved if after.index(c.id) < after.index(last)][-1]
+    answer = [c for c in solved if c.cell_type == "code" and after.index(c.id) < after.index(last)][-1]
     marks = points(course.mark(filled(course.blank, {answer.id: answer.source})))
     assert marks[last] >= full(course)[last] - VISIBLE
+
+
+# Nonsense: the teacher's functions, with every number of what they return made another one
+
+SPOIL = """
+KEEPS = False
+
+
+def _spoil(value):
+    import torch
+    if isinstance(value, torch.Tensor):
+        return INT(value) if KEEPS and not value.is_floating_point() else value * BAD
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return INT(value)
+    if isinstance(value, float):
+        return BAD
+    if isinstance(value, dict):
+        return {k: _spoil(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_spoil(v) for v in value)
+    if isinstance(value, torch.nn.Module):
+        for p in value.parameters():
+            p.data.fill_(BAD)
+    return value
+
+
+def _wrapped(function):
+    return lambda *args, **kwargs: _spoil(function(*args, **kwargs))
+
+"""
+KINDS = {
+    "nan": "BAD, INT = float('nan'), lambda value: float('nan')\n",
+    "inf": "BAD, INT = float('inf'), lambda value: float('inf')\n",
+    "minus-inf": "BAD, INT = -float('inf'), lambda value: -float('inf')\n",
+    "huge": "BAD, INT = 1e30, lambda value: 10**30\n",
+    "nan-but-for-whole-numbers": "KEEPS = True\nBAD, INT = float('nan'), lambda value: value\n",
+    "empty": "def _spoil(value): return __import__('torch').zeros(0)\n",
+    "wrong-type": "def _spoil(value): return {'a': [None, 'b']}\n",
+    "none": "def _spoil(value): return None\n",
+}
+WHOLE = {  # questions whose answers hold no other numbers than whole ones: these stay right
+    "a0": {"cost-test": 7.0, "luck-test": 1.0},
+    "a1": {"rank-for-test": 5.0},
+    "a2": {"leak-test": 1.0, "search-test": 6.0, "interval-test": 1.0, "splits-test": 1.0},
+    "a3": {"fold-test": 1.0, "step-test": 2.0},
+    "a4": {"count-test": 4.0, "allocate-test": 5.0},
+}
+
+
+def spoiled(answer: str, kind: str) -> str:
+    """An answer whose functions return nonsense."""
+    code = SPOIL + KINDS[kind]
+    tree = ast.parse(answer)
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    wraps = "".join(f"{name} = _wrapped({name})\n" for name in names)
+    if not names:  # the review: a dict
+        wraps = "diagnosis = dict.fromkeys(diagnosis, BAD)\n"
+        code += "BAD = None\n" if "BAD" not in KINDS[kind] else ""
+    return f"{answer}\n{code}\n{wraps}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", release.NAMES)
+def test_only_finite_right_answers_pass(course_of: Courses, name: str, kind: str) -> None:
+    """Every question of every assignment, answered with nonsense of every kind."""
+    course = course_of(name)
+    cells = {c.id: c for c in course.reference.cells if c.metadata.get("nbgrader", {}).get("solution")}
+    code = {key: spoiled(c.source, kind) for key, c in cells.items() if c.cell_type == "code"}
+    marks = course.mark(filled(course.reference, code))
+    kept = WHOLE[name] if kind == "nan-but-for-whole-numbers" else {}
+    assert auto(marks, course) == dict.fromkeys(full(course), 0.0) | kept
+
+
+def loose(source: str) -> list[str]:
+    """Comparisons that nan slips through: a bound in the condition of an `if` that turns an answer away."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.If) or not isinstance(node.body[-1], ast.Return | ast.Raise):
+            continue
+        last = node.body[-1]
+        if isinstance(last, ast.Return) and not (
+            isinstance(last.value, ast.Constant) and not last.value.value
+        ):
+            continue
+        stack: list[tuple[ast.AST, bool]] = [(node.test, True)]
+        while stack:
+            part, plain = stack.pop()
+            if isinstance(part, ast.Compare) and plain:
+                if any(isinstance(op, ast.Gt | ast.GtE | ast.Lt | ast.LtE) for op in part.ops):
+                    found.append(ast.unparse(part))
+            flip = isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.Not)
+            stack += [(child, plain != flip) for child in ast.iter_child_nodes(part)]
+    return found
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_no_comparison_lets_nan_through(name: str) -> None:
+    assert loose(inspect.getsource(hidden(name))) == []
+
+
+def test_the_lint_can_fail() -> None:
+    bad = "def f(x):\n    if g(x) or abs(x - 1) > 0.1:\n        return False\n    return True\n"
+    good = "def f(x):\n    if not (abs(x - 1) <= 0.1):\n        return False\n    return x > 0\n"
+    assert loose(bad) == ["abs(x - 1) > 0.1"] and loose(good) == []
 
 
 def test_teachers_notebooks_are_clean() -> None:
@@ -83,3 +295,10 @@ def test_teachers_notebooks_are_clean() -> None:
         assert all(not c.outputs and c.execution_count is None for c in code)
         assert all(c.metadata.nbgrader.grade_id == c.id for c in code)
         assert len({c.id for c in notebook.cells}) == len(notebook.cells)
+
+
+def test_guide_has_the_rubric() -> None:
+    guide = (release.HERE / "a0" / "guide.md").read_text()
+    for question, rubric in hidden("a0").RUBRIC.items():
+        for worth, text in rubric:
+            assert re.search(rf"\| {worth:g} \| {re.escape(text)} \|", guide), (question, text)
