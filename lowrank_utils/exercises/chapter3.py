@@ -39,7 +39,7 @@ def _gain(answer: object) -> str | None:
 
 
 def _fewest(answer: object) -> str | None:
-    fewest = function(answer, "fewest(smallest, safe, max_rank)")
+    fewest = function(answer, "answer(smallest, safe, max_rank)")
     wanted = "back a pair: the count for the smallest rank, then the count for the safe rank"
     for smallest, safe, top in SEARCHES:
         with on(f"smallest={smallest}, safe={safe}, max_rank={top}"):
@@ -93,7 +93,7 @@ def _cases() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _drop_error(answer: object) -> str | None:
-    measure = function(answer, "measure(before, after)")
+    measure = function(answer, "answer(before, after)")
     for case, (before, after) in _cases().items():
         with on(case):
             pair = items(measure(before, after), "back a pair: the drop, then its standard error", 2)

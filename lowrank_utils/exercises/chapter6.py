@@ -51,7 +51,7 @@ def _heads() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _reachable(answer: object) -> str | None:
-    classes = function(answer, "classes(u, b)")
+    classes = function(answer, "answer(u, b)")
     for case, (u, b) in _heads().items():
         with on(case):
             wanted = "back the set of classes that can win, each a whole number"

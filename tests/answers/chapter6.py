@@ -82,7 +82,7 @@ ANSWERS = [
     right("6.1", "set of floats", lambda u, b: {float(c) for c in by_hull(u, b)}),
     right("6.1", "set of tensors", lambda u, b: set(torch.tensor(by_hull(u, b)))),
     right("6.1", "keys of a dictionary", lambda u, b: dict.fromkeys(by_hull(u, b)).keys()),
-    wrong("6.1", "value for function", {1, 2}, "the function classes itself"),
+    wrong("6.1", "value for function", {1, 2}, "the function answer itself"),
     wrong("6.1", "the chapter's classes", lambda u, b: {3, 4, 6, 8}, "on 10 classes"),
     wrong("6.1", "steepest", ends, "steepest lines"),
     wrong("6.1", "steepest up", lambda u, b: [u.argmax().item()], "wins for some z"),
