@@ -85,7 +85,7 @@ def test_a_printed_solution_is_right(exercise, answer, before):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_each_exercise_has_its_empty_answer_and_its_solution(path):
-    """One cell to fill in and one call of check in the solution, with its stored output."""
+    """One cell to fill in, and a call of check or more in the solution, with stored outputs."""
     notebook, solved = CHAPTERS[path], [exercise for exercise, _, _ in checked(CHAPTERS[path])]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     asked = [
@@ -93,7 +93,7 @@ def test_each_exercise_has_its_empty_answer_and_its_solution(path):
     ]
     printed = "".join(output.get("text", "") for cell in code for output in cell.outputs)
     wanted = re.findall(r"^\*\*(\d+\.\d+)\.\*\*", "\n".join(c.source for c in notebook.cells), re.MULTILINE)
-    assert asked == solved == wanted and len(wanted) >= 3
+    assert asked == list(dict.fromkeys(solved)) == wanted and len(wanted) >= 3
     assert re.findall(r"^(\S+): right\.$", printed, re.MULTILINE) == solved
     assert re.findall(r"^(\S+): no answer yet\.$", printed, re.MULTILINE) == asked
 

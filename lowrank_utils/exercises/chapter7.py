@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Iterator
 
 import torch
 from scipy.stats import t
 from torch import Tensor
 
-from lowrank_utils.exercises import Judge
+from lowrank_utils.exercises._answers import Judge, describe, function
 
 
 def _tensors(found: object, what: str, shapes: list[tuple[int, ...]]) -> list[Tensor] | str:
     """The members of a pair as float64 tensors, or what is wrong with it."""
     if not isinstance(found, tuple | list) or len(found) != 2:
-        return f"return the pair {what}, not {type(found).__name__}."
-    pair = [torch.as_tensor(each).detach().to(torch.float64) for each in found]
+        return f"return the pair {what}, not {describe(found)}."
+    try:
+        pair = [torch.as_tensor(each).detach().to(torch.float64) for each in found]
+    except (TypeError, ValueError, RuntimeError):
+        return f"{what} must hold numbers; these are {describe(found[0])} and {describe(found[1])}."
     for each, shape in zip(pair, shapes, strict=True):
         if tuple(each.shape) != shape:
             return f"{what} must have shapes {shapes[0]} and {shapes[1]}; one has {tuple(each.shape)}."
@@ -72,15 +74,10 @@ def _why_not_least(W: Tensor, b: Tensor, x: Tensor, h: Tensor) -> str:
 
 
 def _refit(answer: object) -> str | None:
-    if not callable(answer):
-        return "give the function refit itself; it takes x and h and returns (W, b)."
-    refit = cast(Callable[[Tensor, Tensor], object], answer)
+    refit = function(answer, "refit(x, h)")
     for x, h in _regressions():
-        given = x.clone(), h.clone()
         m, n = h.shape[1], x.shape[1]
-        found = refit(*given)
-        if not (torch.equal(given[0], x) and torch.equal(given[1], h)):
-            return "refit changed the data that it was given."
+        found = refit(x, h)
         transposed = _tensors(found, "(W, b)", [(n, m), (m,)])
         if m != n and not isinstance(transposed, str):
             return f"W must be (outputs, inputs), here ({m}, {n}), as in nn.Linear: transpose it."
@@ -105,14 +102,9 @@ def _factor_pairs() -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _balance(answer: object) -> str | None:
-    if not callable(answer):
-        return "give the function balance itself; it takes A and B and returns two factors."
-    balance = cast(Callable[[Tensor, Tensor], object], answer)
+    balance = function(answer, "balance(A, B)")
     for A, B in _factor_pairs():
-        given = A.clone(), B.clone()
-        found = balance(*given)
-        if not (torch.equal(given[0], A) and torch.equal(given[1], B)):
-            return "balance changed the factors that it was given."
+        found = balance(A, B)
         pair = _tensors(found, "(A, B)", [tuple(A.shape), tuple(B.shape)])
         if isinstance(pair, str):
             return pair
@@ -169,11 +161,9 @@ def _matches() -> Iterator[tuple[Tensor, Tensor, int, int]]:
 
 
 def _verdict(answer: object) -> str | None:
-    if not callable(answer):
-        return 'give the function verdict itself; it returns "a", "b" or "undecided".'
-    verdict = cast(Callable[[Tensor, Tensor, int, int], object], answer)
+    verdict = function(answer, "verdict(a, b, n_train, n_test)")
     cases = list(_matches())
-    found = [verdict(a.clone(), b.clone(), *sizes) for a, b, *sizes in cases]
+    found = [verdict(a, b, *sizes) for a, b, *sizes in cases]
     right = [_verdict_of(*case) for case in cases]
     odd = [said for said in found if not isinstance(said, str) or said not in ("a", "b", "undecided")]
     if odd:

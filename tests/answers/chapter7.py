@@ -1,11 +1,10 @@
-"""Chapter 7's judges: right answers in many shapes, and the hint for each mistake that people make."""
+"""Chapter 7: refits, pairs of factors, and verdicts on two methods, with one slip each."""
 
 import numpy as np
-import pytest
 import torch
 from scipy.stats import t, ttest_rel
 
-from lowrank_utils.exercises import check
+from answers import right, wrong
 
 
 def refit(x, h):
@@ -213,88 +212,62 @@ def upside_down(a, b, n_train, n_test):
     return verdict(a, b, n_test, n_train)
 
 
-RIGHT = [
-    ("7.1", refit),
-    ("7.1", by_ones),
-    ("7.1", by_numpy),
-    ("7.1", unbiased),
-    ("7.1", single),
-    ("7.2", balanced),
-    ("7.2", rotated),
-    ("7.2", by_qr),
-    ("7.2", by_means),
-    ("7.2", lambda A, B: tuple(x.float() for x in balanced(A, B))),
-    ("7.3", verdict),
-    ("7.3", by_interval),
-    ("7.3", by_p),
-    ("7.3", in_points),
+ANSWERS = [
+    right("7.1", "covariances", refit),
+    right("7.1", "column of ones", by_ones),
+    right("7.1", "numpy", by_numpy),
+    right("7.1", "sample covariances", unbiased),
+    right("7.1", "single precision", single),
+    right("7.2", "SVD of the product", balanced),
+    right("7.2", "rotated", rotated),
+    right("7.2", "QR and numpy", by_qr),
+    right("7.2", "geometric mean", by_means),
+    right("7.2", "float32", lambda A, B: tuple(x.float() for x in balanced(A, B))),
+    right("7.3", "differences", verdict),
+    right("7.3", "interval", by_interval),
+    right("7.3", "p-value", by_p),
+    right("7.3", "points", in_points),
+    wrong("7.1", "value for function", 3, "itself, which is then called as"),
+    wrong("7.1", "weight alone", lambda x, h: refit(x, h)[0], "pair"),
+    wrong("7.1", "transposed", lambda x, h: (refit(x, h)[0].T, refit(x, h)[1]), "transpose"),
+    wrong("7.1", "three values", lambda x, h: (*refit(x, h), 0), "pair"),
+    wrong("7.1", "shape of the bias", lambda x, h: (refit(x, h)[0], torch.zeros(1, 1)), "shapes"),
+    wrong("7.1", "no bias", no_bias, "weight is right; the bias returns the means"),
+    wrong("7.1", "mean of the outputs as bias", bias_of_means, "weight is right; the bias is E[h] minus"),
+    wrong("7.1", "bias off by one", lambda x, h: (refit(x, h)[0], refit(x, h)[1] + 1), "is not E[h]"),
+    wrong("7.1", "through zero", through_zero, "without a bias"),
+    wrong("7.1", "diagonal only", diagonal, "correlated"),
+    wrong("7.1", "covariance only", covariance_only, "multiply by the inverse"),
+    wrong("7.1", "multiplied by the covariance", not_inverted, "its inverse is needed"),
+    wrong("7.1", "inputs not centred", half_centred, "centre x' too"),
+    wrong("7.1", "ridge", ridged, "ridge"),
+    wrong("7.1", "in place", in_place, "changes its argument x"),
+    wrong("7.1", "twice the weight", lambda x, h: tuple(2 * part for part in refit(x, h)), "another weight"),
+    wrong("7.1", "nan", lambda x, h: tuple(part * float("nan") for part in refit(x, h)), "finite"),
+    wrong("7.1", "texts", lambda x, h: ("W", "b"), "must hold numbers; these are the text 'W'"),
+    wrong("7.1", "one argument", lambda x: x, "raised"),
+    wrong("7.2", "matrix for function", torch.eye(2), "itself, which is then called as"),
+    wrong("7.2", "product", lambda A, B: A @ B, "pair"),
+    wrong("7.2", "as given", lambda A, B: (A, B), "as they were given"),
+    wrong("7.2", "norms only", norms_only, "not every direction"),
+    wrong("7.2", "S in the second", all_right, "first factor is orthonormal"),
+    wrong("7.2", "S in the first", all_left, "second factor is orthonormal"),
+    wrong("7.2", "S in both", both_all, "product has changed"),
+    wrong("7.2", "half the product", lambda A, B: (A / 2, B), "product has changed"),
+    wrong("7.2", "a number moved the wrong way", lambda A, B: (A / 3, 3 * B), "some direction"),
+    wrong("7.2", "swapped factors", lambda A, B: balanced(A, B)[::-1], "shapes"),
+    wrong("7.2", "rank lost", rank_lost, "shapes"),
+    wrong("7.2", "nan", lambda A, B: (A * float("nan"), B), "finite"),
+    wrong("7.2", "in place", lambda A, B: (A.mul_(2), B.div_(2)), "changes its argument A"),
+    wrong("7.3", "text for function", "a", "itself, which is then called as"),
+    wrong("7.3", "nothing", lambda a, b, n_train, n_test: None, "returns None"),
+    wrong("7.3", "truth value", lambda a, b, n_train, n_test: (a > b).all(), "return"),
+    wrong("7.3", "larger mean", larger_mean, "larger mean"),
+    wrong("7.3", "swapped", swapped, "reversed"),
+    wrong("7.3", "not corrected", uncorrected, "overlap"),
+    wrong("7.3", "unpaired", unpaired, "differences"),
+    wrong("7.3", "normal quantile", normal_quantile, "say"),
+    wrong("7.3", "ratio upside down", upside_down, "say"),
+    wrong("7.3", "always undecided", lambda a, b, n_train, n_test: "undecided", "clear"),
+    wrong("7.3", "two arguments", lambda a, b: "a", "raised"),
 ]
-
-WRONG = [
-    ("7.1", 3, "function"),
-    ("7.1", lambda x, h: refit(x, h)[0], "pair"),
-    ("7.1", lambda x, h: (refit(x, h)[0].T, refit(x, h)[1]), "transpose"),
-    ("7.1", lambda x, h: (*refit(x, h), 0), "pair"),
-    ("7.1", lambda x, h: (refit(x, h)[0], torch.zeros(1, 1)), "shapes"),
-    ("7.1", no_bias, "weight is right; the bias returns the means"),
-    ("7.1", bias_of_means, "weight is right; the bias is E[h] minus"),
-    ("7.1", lambda x, h: (refit(x, h)[0], refit(x, h)[1] + 1), "is not E[h]"),
-    ("7.1", through_zero, "without a bias"),
-    ("7.1", diagonal, "correlated"),
-    ("7.1", covariance_only, "multiply by the inverse"),
-    ("7.1", not_inverted, "its inverse is needed"),
-    ("7.1", half_centred, "centre x' too"),
-    ("7.1", ridged, "ridge"),
-    ("7.1", in_place, "changed the data"),
-    ("7.1", lambda x, h: tuple(2 * part for part in refit(x, h)), "another weight"),
-    ("7.1", lambda x, h: tuple(part * float("nan") for part in refit(x, h)), "finite"),
-    ("7.1", lambda x: x, "raised"),
-    ("7.2", torch.eye(2), "function"),
-    ("7.2", lambda A, B: A @ B, "pair"),
-    ("7.2", lambda A, B: (A, B), "as they were given"),
-    ("7.2", norms_only, "not every direction"),
-    ("7.2", all_right, "first factor is orthonormal"),
-    ("7.2", all_left, "second factor is orthonormal"),
-    ("7.2", both_all, "product has changed"),
-    ("7.2", lambda A, B: (A / 2, B), "product has changed"),
-    ("7.2", lambda A, B: (A / 3, 3 * B), "some direction"),
-    ("7.2", lambda A, B: balanced(A, B)[::-1], "shapes"),
-    ("7.2", rank_lost, "shapes"),
-    ("7.2", lambda A, B: (A * float("nan"), B), "finite"),
-    ("7.2", lambda A, B: (A.mul_(2), B.div_(2)), "changed the factors"),
-    ("7.3", "a", "function"),
-    ("7.3", lambda a, b, n_train, n_test: None, "not None"),
-    ("7.3", lambda a, b, n_train, n_test: (a > b).all(), "return"),
-    ("7.3", larger_mean, "larger mean"),
-    ("7.3", swapped, "reversed"),
-    ("7.3", uncorrected, "overlap"),
-    ("7.3", unpaired, "differences"),
-    ("7.3", normal_quantile, "say"),
-    ("7.3", upside_down, "say"),
-    ("7.3", lambda a, b, n_train, n_test: "undecided", "clear"),
-    ("7.3", lambda a, b: "a", "raised"),
-]
-
-
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT)
-def test_right_answers(exercise, answer, capsys):
-    check(exercise, answer)
-    assert capsys.readouterr().out == f"{exercise}: right.\n"
-
-
-@pytest.mark.parametrize(("exercise", "answer", "word"), WRONG)
-def test_wrong_answers_get_their_hint(exercise, answer, word, capsys):
-    check(exercise, answer)
-    out = capsys.readouterr().out
-    assert out.startswith(f"{exercise}: not yet: "), out
-    assert word in out
-
-
-def test_the_judges_leave_the_global_generator_alone():
-    torch.manual_seed(1)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    for exercise, answer in RIGHT:
-        if answer is not rotated:  # which draws its own rotation
-            check(exercise, answer)
-    assert torch.equal(torch.rand(3), expected)
