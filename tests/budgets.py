@@ -28,7 +28,7 @@ def measure(pid: int) -> tuple[float, float] | None:
 def complaint(memory: float, seconds: float) -> str:
     """What is wrong with these figures, if anything."""
     wrong = [f"its memory peaked at {memory:.2f} GB, over {MEMORY_GB:g}"] if memory > MEMORY_GB else []
-    if seconds > CPU_SECONDS:
+    if seconds > CPU_SECONDS and not os.environ.get("ROUNDING_NOISE"):  # noise takes three times as long
         wrong.append(f"it took {seconds:.0f} s of processor time, over {CPU_SECONDS}")
     return " and ".join(wrong)
 
