@@ -34,6 +34,7 @@ DECIDE = (
     "rebuild",
     "sandbox",
     "texts",
+    "variants",
 )  # modules that marks hang on
 
 

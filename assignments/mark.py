@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 
+from assignments import variants
 from assignments.checks import hidden
 from assignments.isolation import CannotRun
 from assignments.rebuild import Unreadable, read, rebuild
@@ -41,7 +42,9 @@ def run(name: str, seed: int, notebook: nbformat.NotebookNode, added: dict[str, 
     if "the end" in added:
         cells["your last cell"] = added["the end"]
     numbers, checks = assignment.numbers(seed), assignment.CHECKS
+    cohort = variants.names(name, seed)
     with Student(cells, seconds=assignment.SECONDS, tests=checks) as student:
+        student.names = cohort
         questions = {question: asdict(checks.mark(question, student, numbers)) for question in checks}
         board: dict[str, float] = {}
         with contextlib.suppress(Exception):  # a figure is extra: no mark depends on it
@@ -103,6 +106,8 @@ def mark(name: str, seed: int, who: str, path: Path | None, release: nbformat.No
         }
         return {"student": who, "questions": lost, "remarks": [str(reason)], "leaderboard": {}, "texts": {}}
     marks = run(name, seed, notebook, added)
+    if other := variants.borrowed(name, seed, [c.source for c in notebook.cells if c.cell_type == "code"]):
+        remarks.append(f"Defines {', '.join(other)}, which another cohort was asked for.")
     manual, texts = by_hand(release, notebook)
     order = graded(release)
     questions = {q: (marks["questions"] | manual)[q] for q in order}

@@ -10,6 +10,7 @@ import nbformat
 from nbgrader.apps import NbGraderAPI
 from traitlets.config import Config
 
+from assignments import variants
 from assignments.checks import hidden
 
 HERE = Path(__file__).parent
@@ -40,6 +41,11 @@ def source(name: str, seed: int) -> nbformat.NotebookNode:
     if left := re.findall(r"\{\{.*?\}\}", text):
         raise ValueError(f"{left[0]} in {name}.ipynb must be a key of numbers(seed) in its hidden.py")
     notebook = nbformat.reads(text, as_version=4)
+    cohort = variants.names(name, seed)
+    for cell in notebook.cells:
+        cell.source = (variants.in_code if cell.cell_type == "code" else variants.in_text)(
+            cell.source, cohort
+        )
     checks = hidden(name).CHECKS
     for cell in notebook.cells:
         meta = cell.metadata.get("nbgrader", {})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Container
 from typing import Any, NoReturn
 
-from assignments import cases, child, isolation
+from assignments import cases, child, isolation, variants
 from assignments.isolation import Box, CannotRun, Server, servers
 from assignments.texts import one_line
 
@@ -32,6 +32,7 @@ class Student:
     def __init__(
         self, cells: dict[str, str], *, seconds: float, tests: Container[str] = (), memory_mb: int = 2048
     ):
+        self.names: dict[str, str] = {}  # the cohort's, for those in a hidden test
         self.cells, self.seconds, self.tests, self.memory_mb = cells, seconds, tests, memory_mb
         self.errors: dict[str, str | None] = {}  # what each cell raised
         self.lines: dict[str, str] = {}  # and in which statement
@@ -68,6 +69,7 @@ class Student:
         """
         if self._over:
             return None
+        code, shown = variants.in_code(code, self.names), variants.in_call(shown, self.names)
         request = {"ask": code, "inputs": child.encode(inputs), "seconds": self._patience()}
         try:
             reply = self._request(request)

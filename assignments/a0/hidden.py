@@ -14,6 +14,16 @@ from lowrank_utils import load_split
 
 SECONDS = 30
 CHECKS = Checks()
+NAMES = {  # what other cohorts write instead: assignments/variants.py
+    "cut": ("shrunk", "narrowed"),
+    "fold": ("merged", "joined"),
+    "trained_lite": ("fitted_lite", "learned_lite"),
+    "distance": ("how_far", "apart"),
+    "flops": ("cost_of_one", "flops_each"),
+    "largest_rank": ("rank_limit", "top_rank"),
+    "p_value": ("mcnemar", "chance_of"),
+    "votes_needed": ("votes_for", "decisive_votes"),
+}
 Numbers = dict[str, Any]
 
 

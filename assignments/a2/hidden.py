@@ -17,6 +17,16 @@ from assignments.sandbox import Student
 
 SECONDS = 30
 CHECKS = Checks()
+NAMES = {  # what other cohorts write instead: assignments/variants.py
+    "search": ("both_ranks", "scan_ranks"),
+    "misses_smallest": ("fools_bisection", "ends_too_high"),
+    "returns_infeasible": ("ends_infeasible", "wrong_end"),
+    "honest": ("leak_free", "without_leaks"),
+    "interval": ("exact_ends", "both_ends"),
+    "samples_needed": ("samples_for", "how_many"),
+    "chosen": ("rank_and_score", "picked"),
+    "mean_interval": ("corrected_ends", "mean_ends"),
+}
 Numbers = dict[str, Any]
 Curve = dict[int, float]
 Parts = tuple[Tensor, Tensor, Tensor]

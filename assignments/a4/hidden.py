@@ -18,6 +18,14 @@ from lowrank_utils import load_split, set_seed, train_nn
 
 SECONDS = 60
 CHECKS = Checks()
+NAMES = {  # what other cohorts write instead: assignments/variants.py
+    "parameters": ("stored_by", "count_all"),
+    "break_even": ("last_worth", "rank_limit"),
+    "allocate": ("share_out", "ranks_for"),
+    "trap": ("bad_case", "counterexample"),
+    "truncate_for": ("cut_layer", "with_bias"),
+    "hand_in": ("compressor", "compressed"),
+}
 Numbers = dict[str, Any]
 SECRET = 7  # a teacher may change it: another network and other pictures than students can work out
 SIZES = (64, 128, 64, 10)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -248,6 +250,25 @@ def test_page_on_the_class(school: School) -> None:
     page = (school.folder / "class.html").read_text()
     assert page.count('<svg role="img" aria-label="') == 2 and "Histogram of points: median" in page
     assert "lowest" in page and "<script" not in page and "ann" not in re.sub(r"<style>.*</style>", "", page)
+
+
+def test_axe_finds_nothing_on_the_pages(school: School, browser: Any) -> None:
+    """Feedback, the class and the tutor's page, light and dark; nothing else is loaded."""
+    school.grade()
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    for look in ("light", "dark"):
+        page = browser.new_page(bypass_csp=True, color_scheme=look, viewport={"width": 390, "height": 800})
+        asked: list[str] = []
+        page.on("request", lambda request, seen=asked: seen.append(request.url))
+        for path in ("feedback/cy.html", "feedback/ann.html", "class.html", "manual.html"):
+            page.goto((school.folder / path).as_uri())
+            page.evaluate(axe)
+            found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
+            assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == [], (path, look)
+            wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wide <= 0, (path, look)
+        assert all(url.startswith("file:") for url in asked) and len(asked) == 4
+        page.close()
 
 
 def test_whoever_withdraws_leaves_the_output(school: School) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import nbformat
 import pytest
-from coursework.kit import Course, filled, packed, points, wrong
+from coursework.kit import Course, answers, filled, packed, points, wrong
 from coursework.test_release import secrets, squeeze
 
-from assignments import release
+from assignments import release, variants
 from assignments.checks import VISIBLE, hidden
 from assignments.feedback import as_markdown
 from assignments.final import final
@@ -66,6 +66,30 @@ def test_another_cohort_has_other_numbers_and_the_same_marks(course_of: Courses,
     course = course_of(name, 2027)
     assert course.blank != course_of(name).blank
     assert auto(course.mark(course.reference), course) == full(course)
+    published = {key: text for key, text in answers(name).items() if key != "words"}
+    marks = course.mark(filled(course.blank, published))  # the answers of another cohort, as they stand
+    kept = {"review-test"} if name == "a0" else set()
+    assert {q for q, points in auto(marks, course).items() if points} == kept
+    assert "which another cohort was asked for" in " ".join(marks["remarks"])
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_names_of_a_cohort_are_new_and_nowhere_else(name: str) -> None:
+    """No name that the notebook already uses for something else, and no old one left."""
+    cells = [c.source for c in release.source(name, 0).cells if c.cell_type == "code"]
+    used = {n.id for c in cells for n in ast.walk(ast.parse(c)) if isinstance(n, ast.Name)}
+    for seed in (1, 2):
+        new = variants.names(name, seed)
+        assert len(set(new.values())) == len(new) == len(hidden(name).NAMES) and not used & set(new.values())
+        for cell in release.source(name, seed).cells:
+            if cell.cell_type == "code":
+                tree = ast.parse(cell.source)
+                assert not [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in new]
+                assert not [
+                    n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name in new
+                ]
+            for old in new:
+                assert f"`{old}(" not in cell.source
 
 
 @pytest.mark.parametrize(("name", "pack"), PACKS)
@@ -134,7 +158,11 @@ FIRST = {  # a wrong submission for each question: what the student reads of the
     ("a4", "by-gain-alone", "allocate-test"): ["allocate(shapes, spectra, budget)", "came: [", "wanted: ["],
     ("a4", "one-trap", "trap-test"): ["trap(10)", "the least possible is", "at least"],
     ("a4", "bias-as-it-was", "aware-test"): ["truncate_for(W, b, X, 1)", "error of the outputs", "at most"],
-    ("a4", "aware-not-tuned", "hand-in-test"): ["number of parameters", "accuracy on unseen pictures"],
+    ("a4", "aware-not-tuned", "hand-in-test"): [
+        "hand_in(layers, X, y)",
+        "accuracy on unseen pictures",
+        "0.80 right",
+    ],
 }
 
 
