@@ -97,7 +97,9 @@ def test_items(answer):
 
 
 @pytest.mark.parametrize(
-    "answer", ["ab", {1, 2}, {1: 2, 2: 1}, 12, torch.tensor(1), np.array(1), iter("ab"), None], ids=str
+    "answer",
+    ["ab", {1, 2}, {1: 2, 2: 1}, 12, torch.tensor(1), np.array(1), iter("ab"), None],
+    ids=lambda answer: type(answer).__name__,
 )
 def test_no_items(answer):
     with pytest.raises(NotYet):
