@@ -9,7 +9,7 @@ from pathlib import Path
 from fontTools import subset
 from PIL import Image
 
-PHOTO_BYTES = 60_000
+PHOTO_BYTES = 40_000
 ICON_RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:{1,2}before,?)+)\{content:"\\[0-9a-f]+"\}')
 ICON_FONT = "fa-solid-900"
 logging.getLogger("fontTools").setLevel(logging.WARNING)
