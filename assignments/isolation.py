@@ -7,8 +7,10 @@ the marker dies, so does the box; when the box dies, so does everything inside.
 """
 
 import functools
+import itertools
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -19,9 +21,12 @@ from typing import Any
 from assignments import child
 
 START = 120  # seconds to import torch on a busy machine
+END = 20  # seconds for the kernel to end what was in a box
 DISK_BYTES = 64 * 2**20
 HOME = "/home/student"  # in the box
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
+
+STARTS = itertools.count()
 
 
 class CannotRun(BaseException):
@@ -49,6 +54,8 @@ def mounts(visible: list[str]) -> list[str]:
 class Box:
     """One set of namespaces, for one student's process; `close` ends whatever is in it."""
 
+    first: int | None = None
+
     def __init__(self, visible: list[str]):
         ours, theirs = os.pipe()
         apart = [f"--unshare-{kind}" for kind in ("ipc", "pid", "net", "uts", "cgroup-try")]
@@ -71,12 +78,17 @@ class Box:
             reason = self.process.stderr.read(300).decode("utf-8", "replace").strip()
             self.close()
             raise OSError(reason or "bwrap ended")
-        self.pid: int = json.loads(info)["child-pid"]
+        self.pid: int = json.loads(info)["child-pid"]  # the first process inside: with it all others end
+        self.first = os.pidfd_open(self.pid)
 
     def close(self) -> None:
-        """Kill it, and wait until it is gone."""
+        """Kill it, and wait until all that ran inside is gone, whatever it was doing."""
         self.process.kill()
         self.process.communicate()
+        if self.first is not None:
+            select.select([self.first], [], [], END)
+            os.close(self.first)
+            self.first = None
 
 
 @functools.cache
@@ -103,7 +115,10 @@ def warning() -> str:
 
 
 def user() -> int | None:
-    """The user whom root's rights are given up for: nobody's, another one in each process that marks."""
+    """The user whom root's rights are given up for: nobody's, and each time another one.
+
+    The limit on processes counts those of a user, so that what ends slowly costs nobody else.
+    """
     if os.geteuid() != 0:
         return None
     if missing():  # without mounts of its own it must be able to read Python where Python is
@@ -118,7 +133,7 @@ def user() -> int | None:
                 f"{missing()}, and only root can read {closed}: student code would run as root. Install "
                 "bubblewrap, or put Python and the course where everybody can read them."
             )
-    return 60_000 + os.getpid() % 5000
+    return 60_000 + (37 * os.getpid() + next(STARTS)) % 5000
 
 
 class Server:

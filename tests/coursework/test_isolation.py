@@ -1,5 +1,6 @@
 """A class with every kind of harm in it: each attack stays in its row, and the others have their marks."""
 
+import contextlib
 import csv
 import json
 import os
@@ -23,6 +24,7 @@ from coursework.kit import Course, filled
 
 from assignments import isolation
 from assignments.files import safe_name
+from assignments.sandbox import Student
 
 ROOT = Path(__file__).parents[2]
 LONG = "n" * 252
@@ -299,6 +301,29 @@ def test_a_plain_user_can_grade_too(run: Run, plain_user: list[str]) -> None:
     assert {who: rows[who]["points"] for who in ATTACKS} == dict.fromkeys(ATTACKS, "21")
     assert rows["ann"]["points"] == rows["Müller"]["points"] == rows[LONG]["points"] == "25"
     assert left_behind() == []
+
+
+def in_the_space_of(pid: int) -> list[int]:
+    """The processes that share its space of process ids."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(path / "ns/pid") == os.readlink(f"/proc/{pid}/ns/pid"):
+                found.append(int(path.name))
+    return found
+
+
+def test_when_a_process_is_stopped_all_that_it_started_is_gone() -> None:
+    """At once, not a moment later: else the next one finds the limit on processes used up."""
+    users = set()
+    for _ in range(5):
+        with Student({"forks": code("forks", port=0, results=Path("/results"))}, seconds=20) as student:
+            assert student.errors["forks"] == "RuntimeError: True that there were fewer than 40 forks"
+            assert student._box is not None
+            inside = in_the_space_of(student._box.pid)
+            users.add(isolation.user())
+        assert len(inside) > 20 and alive(inside) == []
+    assert os.geteuid() != 0 or len(users) == 5
 
 
 def test_without_bubblewrap_one_line_says_what_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
