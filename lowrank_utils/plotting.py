@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from lowrank_utils.report import Report
-from lowrank_utils.search import RankSearch
-from lowrank_utils.training import logits
+from lowrank_utils.model.metrics import logits
+from lowrank_utils.network.report import Report
+from lowrank_utils.search.find_rank import RankSearch
 
 __all__ = [
     "band", "decision_regions", "frontier", "heatmaps", "images",

@@ -291,9 +291,9 @@ BROKEN = [
     (has_exercises, lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("dropdown", "x"))),
     (title_begins_with_a_verb, change(0, source="# The matrix")),
     (title_begins_with_a_verb, change(0, source="# Cut to rank $r$")),
-    (imports_public_names, add("from lowrank_utils.svd import truncated_svd")),
+    (imports_public_names, add("from lowrank_utils.factors.svd import truncated_svd")),
     (imports_public_names, add("from lowrank_utils import _checks")),
-    (imports_public_names, add("import lowrank_utils.svd")),
+    (imports_public_names, add("import lowrank_utils.factors.svd")),
 ]
 
 

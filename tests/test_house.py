@@ -19,19 +19,19 @@ import lowrank_utils
 
 PACKAGE = Path(lowrank_utils.__file__).parent
 LONGEST = 240  # one concept a module: about 200 lines with docstrings, never squeezed to fit
-FLOORS = {
-    0: ("_checks",),  # the ground that every floor stands on
-    1: ("calibrate", "explorer_page", "knapsack", "operators", "owners", "tables"),
-    2: ("counters", "macs", "knapsack", "stacked", "svd", "training"),
-    3: ("conv", "data_aware", "layers", "nested", "pivoted", "ranks", "spectral_rules"),
-    4: ("allocate", "by_layer", "cascade", "search", "speed"),
-    5: ("compress", "explorer", "optimize_rank", "report"),
-    6: ("within",),
-    7: ("budget_explorer", "exercises"),
-}
-FLOORS[3] += ("activations", "cost")
-LEAVES = ("data", "models", "plotting", "repro")  # nobody but __init__ and the exercises imports them
-FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+ROOMS = (  # each may import from those above it, and from itself
+    "_checks",
+    "factors",
+    "layers",
+    "cost",
+    "model",
+    "search",
+    "network",
+    "lab",
+    "explorers",
+    "exercises",
+)
+LEAF = "plotting"  # may import all of them, and nobody but the exercises imports it
 DESIGN = set(
     "set_seed load_split Split Net NetLite train_nn accuracy auc truncated_svd low_rank_approximation "
     "relative_error break_even_rank rank_for_energy find_rank RankSearch OptimizeRank LowRankLinear compress "
@@ -64,42 +64,46 @@ def imported(name: str, path: Path, tree: ast.Module, package: str) -> Iterator[
 
 
 def inner(name: str, package: str, modules: set[str]) -> str | None:
-    """Module of the package that an import reaches: "lowrank_utils.svd.thin_svd" -> "svd"."""
+    """Module of the package that an import reaches: "lowrank_utils.factors.svd.thin_svd" -> "factors.svd"."""
     head, *rest = name.split(".")
     if head != package:
         return None
-    return rest[0] if rest and rest[0] in modules else ""
+    return next((part for i in range(len(rest), 0, -1) if (part := ".".join(rest[:i])) in modules), "")
 
 
 def edges(root: Path) -> dict[str, set[str]]:
-    """{module: modules of the package that it imports}; a subpackage is one module."""
+    """{module: modules of the package that it imports}."""
     found = sources(root)
-    modules = {name.split(".")[0] for name in found}
-    graph: dict[str, set[str]] = {module: set() for module in modules}
+    graph: dict[str, set[str]] = {}
     for name, (path, tree) in found.items():
-        me = name.split(".")[0]
-        targets = {inner(target, root.name, modules) for target in imported(name, path, tree, root.name)}
-        graph[me] |= {t for t in targets if t is not None and t != me}
+        targets = {inner(target, root.name, set(found)) for target in imported(name, path, tree, root.name)}
+        graph[name] = {t for t in targets if t is not None and t != name}
     return graph
 
 
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
 def trespasses(root: Path) -> list[str]:
-    """Imports that the floors forbid."""
-    graph, wrong = edges(root), []
-    for me, targets in sorted(graph.items()):
+    """Imports that the order of the rooms forbids."""
+    wrong = []
+    for me, targets in sorted(edges(root).items()):
         if me == "":
-            wrong += ["__init__ imports plotting"] * ("plotting" in targets)
+            wrong += ["__init__ imports plotting"] * (LEAF in targets)
             continue
-        if me not in FLOOR and me not in LEAVES:
-            wrong.append(f"{me} has no floor")
+        mine = room(me)
+        if mine not in ROOMS and mine != LEAF:
+            wrong.append(f"{me} has no room")
             continue
         for target in sorted(targets):
+            theirs = room(target)
             if target == "":
                 wrong.append(f"{me} imports the package itself")
-            elif target in LEAVES:
-                wrong += [f"{me} imports the leaf {target}"] * (me != "exercises")
-            elif me not in LEAVES and FLOOR.get(target, 99) >= FLOOR[me]:
-                wrong.append(f"{me} imports {target} of no lower floor")
+            elif theirs == LEAF:
+                wrong += [f"{me} imports {LEAF}"] * (mine != "exercises")
+            elif mine != LEAF and (theirs not in ROOMS or ROOMS.index(theirs) > ROOMS.index(mine)):
+                wrong.append(f"{me} imports {target} of a higher room")
     return wrong
 
 
@@ -151,7 +155,7 @@ def mute_errors(root: Path) -> list[str]:
     return wrong
 
 
-def test_every_module_imports_lower_floors_only():
+def test_every_room_imports_downwards_only():
     assert trespasses(PACKAGE) == []
 
 
@@ -161,8 +165,10 @@ def test_no_circle():
 
 def test_the_graph_is_not_empty():
     graph = edges(PACKAGE)
-    assert {"nested", "ranks", "training"} <= graph["search"] and "_checks" in graph["svd"]
-    assert {"compress", "search", "svd"} <= graph[""] and "_checks" in graph["exercises"]
+    assert {"search.nested", "factors.ranks", "model.metrics"} <= graph["search.find_rank"]
+    assert "_checks" in graph["factors.svd"]
+    assert {"network.compress", "search.find_rank", "factors.svd"} <= graph[""]
+    assert {room(module) for module in graph} == {"", LEAF, *ROOMS}
 
 
 def test_plotting_alone_imports_matplotlib():
@@ -265,22 +271,23 @@ def test_results_have_a_docstring(name):
 
 def tree_with(folder: Path, **modules: str) -> Path:
     root = folder / "fake"
-    (root / "exercises").mkdir(parents=True)
     sound = {
-        "__init__": "from fake.search import find\n",
+        "__init__": "from fake.search.find import find\n",
         "_checks": "import math\n",
-        "svd": "from fake import _checks\n",
-        "ranks": "import fake.svd\n",
-        "search": "from fake.ranks import rank\nfrom .svd import thin\n",
-        "plotting": "import matplotlib.pyplot\nfrom fake.search import find\n",
-        "models": "from fake import _checks\n",
+        "plotting": "import matplotlib.pyplot\nfrom fake.search.find import find\n",
+        "factors/__init__": "",
+        "factors/svd": "from fake import _checks\n",
+        "factors/ranks": "import fake.factors.svd\n",
+        "search/__init__": "",
+        "search/find": "from fake.factors.ranks import rank\nfrom ..factors.svd import thin\n",
+        "lab/__init__": "",
+        "lab/nets": "from fake import _checks\n",
         "exercises/__init__": "import importlib\n",
-        "exercises/chapter1": "from fake.models import Net\nfrom ..search import f\nfrom . import chapter2\n",
-        "exercises/chapter2": "",
+        "exercises/one": "from fake.lab.nets import Net\nfrom ..search.find import f\nfrom . import two\n",
+        "exercises/two": "",
     }
-    for name, text in (
-        sound | {n.replace("__", "/", 1) if n != "__init__" else n: t for n, t in modules.items()}
-    ).items():
+    for name, text in (sound | {n.replace("9", "/"): t for n, t in modules.items()}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / f"{name}.py").write_text(text)
     return root
 
@@ -289,27 +296,33 @@ def test_a_sound_house_passes(tmp_path):
     root = tree_with(tmp_path)
     assert trespasses(root) == circle(root) == too_long(root) == asserts(root) == mute_errors(root) == []
     assert painters(root) == ["plotting"]
-    assert edges(root)["search"] == {"ranks", "svd"} and edges(root)["exercises"] == {"models", "search"}
+    assert edges(root)["search.find"] == {"factors.ranks", "factors.svd"}
+    assert edges(root)["exercises.one"] == {"exercises.two", "lab.nets", "search.find"}
+
+
+SVD, NETS = "factors9svd", "lab9nets"
 
 
 @pytest.mark.parametrize(
     ("modules", "complaint"),
     [
-        ({"svd": "from fake.ranks import rank"}, "svd imports ranks of no lower floor"),
-        ({"svd": "from fake import search"}, "svd imports search of no lower floor"),
-        ({"svd": "import fake.search as s"}, "svd imports search of no lower floor"),
-        ({"svd": "from .search import find"}, "svd imports search of no lower floor"),
-        ({"svd": "from . import search"}, "svd imports search of no lower floor"),
-        ({"svd": "def f():\n    from fake.search import find"}, "svd imports search of no lower floor"),
-        ({"training": "", "svd": "from fake.training import fit"}, "svd imports training of no lower floor"),
-        ({"svd": "from fake import find"}, "svd imports the package itself"),
-        ({"svd": "import fake"}, "svd imports the package itself"),
-        ({"search": "from fake.models import Net"}, "search imports the leaf models"),
-        ({"models": "from fake.plotting import use_style"}, "models imports the leaf plotting"),
-        ({"ranks": "from fake.exercises import check"}, "ranks imports exercises of no lower floor"),
-        ({"utils": "import math"}, "utils has no floor"),
+        ({SVD: "from fake.search.find import x"}, "factors.svd imports search.find of a higher room"),
+        ({SVD: "from fake.search import find"}, "factors.svd imports search.find of a higher room"),
+        ({SVD: "import fake.search.find as s"}, "factors.svd imports search.find of a higher room"),
+        ({SVD: "from ..search.find import x"}, "factors.svd imports search.find of a higher room"),
+        ({SVD: "from ..search import x"}, "factors.svd imports search of a higher room"),
+        ({SVD: "def f():\n    import fake.search.find"}, "factors.svd imports search.find of a higher room"),
+        ({SVD: "from fake import find"}, "factors.svd imports the package itself"),
+        ({SVD: "import fake"}, "factors.svd imports the package itself"),
+        ({"search9find": "from fake.lab.nets import Net"}, "search.find imports lab.nets of a higher room"),
+        ({NETS: "from fake.plotting import use_style"}, "lab.nets imports plotting"),
+        (
+            {"factors9ranks": "from fake.exercises import x"},
+            "factors.ranks imports exercises of a higher room",
+        ),
+        ({"utils": "import math"}, "utils has no room"),
         ({"__init__": "from fake.plotting import band"}, "__init__ imports plotting"),
-        ({"_checks": "from fake.svd import thin"}, "_checks imports svd of no lower floor"),
+        ({"_checks": "from fake.factors.svd import x"}, "_checks imports factors.svd of a higher room"),
     ],
 )
 def test_a_trespass_is_seen(tmp_path, modules, complaint):
@@ -317,28 +330,23 @@ def test_a_trespass_is_seen(tmp_path, modules, complaint):
 
 
 def test_a_circle_is_seen(tmp_path):
-    root = tree_with(tmp_path, svd="from fake.search import find")
-    assert circle(root) == ["search", "ranks", "svd", "search"]
-    assert circle(tree_with(tmp_path / "other", _checks="from fake import _checks, svd")) == [
-        "_checks",
-        "svd",
-        "_checks",
-    ]
+    root = tree_with(tmp_path, factors9svd="from fake.factors.ranks import rank")
+    assert circle(root) == ["factors.ranks", "factors.svd", "factors.ranks"]
 
 
 def test_a_painter_a_long_module_an_assert_and_a_mute_error_are_seen(tmp_path):
     root = tree_with(
         tmp_path,
-        svd="def f():\n    import matplotlib.pyplot as plt\n",
-        exercises__chapter2="from matplotlib import pyplot\n",
-        ranks="x = 1\n" * 241,
-        models="def f(x):\n    assert x > 0\n",
-        search="def f(x):\n    raise ValueError('wrong')\n",
+        factors9svd="def f():\n    import matplotlib.pyplot as plt\n",
+        exercises9two="from matplotlib import pyplot\n",
+        factors9ranks="x = 1\n" * 241,
+        lab9nets="def f(x):\n    assert x > 0\n",
+        search9find="def f(x):\n    raise ValueError('wrong')\n",
     )
-    assert painters(root) == ["exercises.chapter2", "plotting", "svd"]
-    assert too_long(root) == ["ranks has 241 lines"]
-    assert asserts(root) == ["models:2"]
-    assert mute_errors(root) == ["search:2"]
+    assert painters(root) == ["exercises.two", "factors.svd", "plotting"]
+    assert too_long(root) == ["factors.ranks has 241 lines"]
+    assert asserts(root) == ["lab.nets:2"]
+    assert mute_errors(root) == ["search.find:2"]
 
 
 def test_a_poor_docstring_is_seen():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lowrank_utils.exercises._answers import Judge, NotYet, function, items, matrix, named, number, on
-from lowrank_utils.svd import low_rank_approximation, truncated_svd
+from lowrank_utils.factors.svd import low_rank_approximation, truncated_svd
 
 ENERGY = 0.99
 WORDS = ("smaller", "equal", "larger")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lowrank_utils.exercises._answers import Judge, NotYet, function, items, named, number, on, whole
-from lowrank_utils.ranks import break_even_rank
+from lowrank_utils.factors.ranks import break_even_rank
 
 SHAPE = (3072, 768)
 SEARCHES = ((10, 22, 32), (3, 7, 50), (6, 6, 9), (4, 32, 32), (9, 9, 9), (1, 1, 8), (1, 2, 8), (1, 1, 1))

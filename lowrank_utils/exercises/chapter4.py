@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lowrank_utils.exercises._answers import Judge, NotYet, describe, function, named, number, on, whole
-from lowrank_utils.models import Net
-from lowrank_utils.svd import singular_values
+from lowrank_utils.factors.svd import singular_values
+from lowrank_utils.lab.models import Net
 
 SHAPES = ((4, 6, 1), (7, 5, 2), (6, 6, 3), (3, 8, 3))  # m, n, r
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lowrank_utils.cost import count_params, size_bytes
+from lowrank_utils.cost.macs import count_macs
+from lowrank_utils.cost.size import count_params, size_bytes
 from lowrank_utils.exercises._answers import Judge, NotYet, function, on, whole
-from lowrank_utils.layers import LowRankLinear
-from lowrank_utils.macs import count_macs
-from lowrank_utils.models import Net, NetLite
-from lowrank_utils.ranks import break_even_rank
+from lowrank_utils.factors.ranks import break_even_rank
+from lowrank_utils.lab.models import Net, NetLite
+from lowrank_utils.layers.linear import LowRankLinear
 
 ROWS = 32
 

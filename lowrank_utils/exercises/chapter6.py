@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lowrank_utils.calibrate import Moments
-from lowrank_utils.data_aware import weighted_factors
 from lowrank_utils.exercises._answers import Judge, NotYet, function, items, members, number, on, whole
-from lowrank_utils.svd import low_rank_approximation
+from lowrank_utils.factors.moments import Moments
+from lowrank_utils.factors.svd import low_rank_approximation
+from lowrank_utils.factors.weighted import weighted_factors
 
 SIDES = (10, 30)  # layers of 10 x 10 and of 30 x 30
 COSTS = (20, 60)  # numbers a rank

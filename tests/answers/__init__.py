@@ -1,6 +1,6 @@
 """Answers to the exercises, right and wrong: what a reader may well hand in, and what the judge must say.
 
-A chapter N has its list in ``chapterN.py``, as ANSWERS; tests/test_exercises_judges.py runs them all.
+A chapter N has its list in ``chapterN.py``, as ANSWERS; tests/exercises/test_judges.py runs them all.
 """
 
 from __future__ import annotations

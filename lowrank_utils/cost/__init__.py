@@ -1,0 +1,1 @@
+"""What a model costs: numbers, bytes, multiply-adds, time."""

@@ -1,0 +1,1 @@
+"""Figures with a slider, for the site and for a notebook."""

@@ -1,0 +1,107 @@
+r"""Factors that minimise the error of a layer's output rather than of its weight.
+
+E||(Wx + b) - (A B x + b')||^2 over factors A (m, r), B (r, n) and bias is least for b' = b + (W - AB) E[x]
+and the rank-r minimiser of ||(W - AB) C^1/2||_F, C the covariance of x. With U_r the leading
+eigenvectors of W C W^T that is AB = U_r U_r^T W: no inverse of C, so C may be singular. Weighing the outputs
+by the loss's gradients, G = L L^T, gives ||L^T (W - AB) C^1/2||_F: the same with L^T W in W's place.
+
+Reference:
+    Martens & Grosse 2015 (C and G as curvature); Mirsky 1960 (the weighted problem's optimum).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lowrank_utils import _checks
+from lowrank_utils.factors.moments import Moments
+
+
+def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product A B (m, r)(r, n) from factors of equal singular values, as training wants them."""
+    Qa, Ra = torch.linalg.qr(A)  # (m, r), (r, r)
+    Qb, Rb = torch.linalg.qr(B.T)  # (n, r), (r, r)
+    U, S, Vh = torch.linalg.svd(Ra @ Rb.T)
+    root = S.sqrt()
+    return Qa @ (U * root), (root[:, None] * Vh) @ Qb.T
+
+
+@dataclass(frozen=True)
+class WeightedFactors:
+    """All ranks of one layer at once, as ``weighted_factors`` returns them.
+
+    Attributes:
+        S: Singular values (k,) of L^T W C^1/2, largest first, k = min(m, n).
+    """
+
+    S: Tensor
+    _U: Tensor  # (m, k), eigenvectors
+    _LtW: Tensor  # (m, n)
+    _Lt: Tensor | None  # (m, m), upper triangular
+    _W: Tensor  # (m, n)
+    _mean: Tensor  # (n,)
+
+    def at(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors A (m, r) and B (r, n) and the bias's change (m,), in float64.
+
+        Args:
+            rank: The rank r, from 1 to min(m, n).
+
+        Raises:
+            TypeError: If ``rank`` is no integer.
+            ValueError: If ``rank`` is out of range.
+        """
+        r = _checks.rank(rank, *self._W.shape)
+        A = self._U[:, :r]  # (m, r)
+        B = A.T @ self._LtW  # (r, n)
+        if self._Lt is not None:
+            A = torch.linalg.solve_triangular(self._Lt, A, upper=True)
+        A, B = _balanced(A, B)
+        return A, B, self._W @ self._mean - A @ (B @ self._mean)
+
+
+def weighted_factors(
+    W: Tensor, moments: Moments, *, two_sided: bool = True, damping: float = 1e-3
+) -> WeightedFactors:
+    r"""The data-aware factors of W at every rank, by one eigendecomposition of L^T W C W^T L.
+
+    Args:
+        W: Weight (m, n).
+        moments: The layer's, from ``calibrate``.
+        two_sided: Weigh outputs by G, if the moments hold it; otherwise by the identity.
+        damping: G becomes G + damping tr(G) / m I, so that it has a Cholesky factor.
+
+    Raises:
+        TypeError: If W is no floating tensor.
+        ValueError: If W is not finite, does not fit the moments, or ``damping`` is out of range.
+
+    Example:
+        >>> C = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))  # the second input never moves
+        >>> moments = Moments(1, 1, torch.zeros(2, dtype=torch.float64), C, None)
+        >>> weighted_factors(torch.diag(torch.tensor([1.0, 9.0])), moments).S.tolist()
+        [1.0, 0.0]
+    """
+    W = _checks.matrix(W).double()
+    (m, n), C = W.shape, moments.covariance
+    if C.shape != (n, n):
+        _checks.value_error("moments.covariance", C, f"of shape ({n}, {n}), W's in_features")
+    damping = _checks.real(damping, "damping", low=0.0)
+    Lt, LtW = None, W
+    if two_sided and moments.gradient is not None and bool(moments.gradient.any()):
+        G = moments.gradient / (moments.gradient.trace() / m)  # unit mean diagonal
+        ridge = max(damping, m * torch.finfo(torch.float64).eps)
+        Lt = torch.linalg.cholesky(G + ridge * torch.eye(m).to(G)).T  # (m, m)
+        LtW = Lt @ W
+    if m > n:  # the same problem in n dimensions
+        Q, R = torch.linalg.qr(LtW)  # (m, n), (n, n)
+        energy, V = torch.linalg.eigh(R @ C @ R.T)
+        U = Q @ V
+    else:
+        energy, U = torch.linalg.eigh(LtW @ C @ LtW.T)
+    S = energy.flip(0).clamp_min(0).sqrt()  # (k,), largest first
+    if Lt is not None:  # undo the scaling of G, so that tails of different layers can be added
+        S = S * float(moments.gradient.trace() / m) ** 0.5  # type: ignore[union-attr]
+    return WeightedFactors(S, U.flip(1), LtW, Lt, W, moments.mean)

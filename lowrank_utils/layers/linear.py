@@ -1,0 +1,179 @@
+"""A linear layer stored as two factors: W = U Vh, or W = U core Vh."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from lowrank_utils import _checks
+from lowrank_utils.factors.svd import truncated_svd
+
+
+class LowRankLinear(nn.Module):
+    r"""y = x (U core Vh)^T + b, with U (m, r), core (r, r) or none, Vh (r, n), b (m,) or none.
+
+    Holds r(m + n) numbers, or r^2 + r(m + n) with a core, where ``nn.Linear`` holds mn.
+    From scratch the factors are drawn so that the product's entries have the variance of
+    ``nn.Linear``'s, 1/(3n), and both factors have the same expected norm; the core starts orthogonal.
+
+    Args:
+        in_features: Number of inputs, n.
+        out_features: Number of outputs, m.
+        rank: r, from 1 to min(m, n).
+        bias: Whether to add b.
+        core: Whether a dense r x r core stands between the factors.
+        device: Device of the parameters.
+        dtype: dtype of the parameters.
+
+    Shape:
+        (..., n) -> (..., m).
+
+    Raises:
+        TypeError: If a size or the rank is no integer.
+        ValueError: If a size or the rank is out of range.
+
+    Reference:
+        Sainath et al. 2013; Khodak et al. 2021 on the initialisation.
+
+    Example:
+        >>> layer = LowRankLinear(1024, 512, rank=8)
+        >>> layer(torch.zeros(2, 1024)).shape, layer.weight.shape
+        (torch.Size([2, 512]), torch.Size([512, 1024]))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        bias: bool = True,
+        core: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = n = _checks.integer(in_features, "in_features", low=1)
+        self.out_features = m = _checks.integer(out_features, "out_features", low=1)
+        self.rank = r = _checks.rank(rank, m, n)
+        new = {"device": device, "dtype": dtype}
+        self.U = nn.Parameter(torch.empty(m, r, **new))  # type: ignore[arg-type]
+        self.core = nn.Parameter(torch.empty(r, r, **new)) if core else None  # type: ignore[arg-type]
+        self.Vh = nn.Parameter(torch.empty(r, n, **new))  # type: ignore[arg-type]
+        self.bias = nn.Parameter(torch.empty(m, **new)) if bias else None  # type: ignore[arg-type]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the factors anew, by torch's global generator."""
+        m, n, r = self.out_features, self.in_features, self.rank
+        # r var(u) var(v) = 1 / (3 n) and m var(u) = n var(v); uniform(-a, a) has variance a^2 / 3
+        product = 1 / (3 * n * r)
+        nn.init.uniform_(self.U, -(bound := math.sqrt(3 * math.sqrt(product * n / m))), bound)
+        nn.init.uniform_(self.Vh, -(bound := math.sqrt(3 * math.sqrt(product * m / n))), bound)
+        if self.core is not None:
+            square = torch.empty(r, r, device=self.core.device)  # half precision has no QR
+            self.core.data.copy_(nn.init.orthogonal_(square))
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -(bound := 1 / math.sqrt(n)), bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., n) -> (..., m), through the r-dimensional bottleneck."""
+        z = nn.functional.linear(input, self.Vh)  # (..., r)
+        if self.core is not None:
+            z = nn.functional.linear(z, self.core)  # (..., r)
+        return nn.functional.linear(z, self.U, self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense product U core Vh, (m, n)."""
+        U = self.U if self.core is None else self.U @ self.core
+        return U @ self.Vh
+
+    @classmethod
+    @torch.no_grad()
+    def from_factors(
+        cls, U: Tensor, Vh: Tensor, bias: Tensor | None = None, *, core: Tensor | None = None
+    ) -> Self:
+        r"""The layer with these factors, copied: W = U Vh, or U core Vh.
+
+        Args:
+            U: (m, r).
+            Vh: (r, n).
+            bias: (m,) or None.
+            core: (r, r) or None.
+
+        Raises:
+            TypeError: If a factor is no floating tensor.
+            ValueError: If a factor is not finite or the shapes do not fit.
+        """
+        U, Vh = _checks.matrix(U, "U"), _checks.matrix(Vh, "Vh")
+        (m, r), n = U.shape, Vh.shape[1]
+        fits = Vh.shape[0] == r and (bias is None or bias.shape == (m,))
+        if not fits or (core is not None and core.shape != (r, r)):
+            shapes = [None if t is None else tuple(t.shape) for t in (U, core, Vh, bias)]
+            raise ValueError(f"(U, core, Vh, bias) of shapes {shapes} must be (m, r), (r, r), (r, n), (m,)")
+        layer: Self = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # no draw from the global generator
+            cls, n, m, r, bias=bias is not None, core=core is not None, dtype=U.dtype, device=U.device
+        )  # fmt: skip
+        for target, source in ((layer.U, U), (layer.core, core), (layer.Vh, Vh), (layer.bias, bias)):
+            if target is not None and source is not None:
+                target.copy_(source)
+        return layer
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, rank: int, *, core: bool = False) -> Self:
+        r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
+
+        U and Vh share the singular values: U_r S_r^1/2 and S_r^1/2 Vh_r, or U_r, S_r, Vh_r with a core.
+
+        Args:
+            linear: Layer with weight (m, n); it is not changed.
+            rank: r, from 1 to min(m, n).
+            core: Whether to keep diag(S_r) as an r x r core.
+
+        Raises:
+            TypeError: If ``linear`` is no ``nn.Linear`` or ``rank`` no integer.
+            ValueError: If ``rank`` is out of range or the weight is not finite.
+
+        Reference:
+            Denton et al. 2014.
+
+        Example:
+            >>> dense = nn.Linear(6, 4)
+            >>> torch.allclose(LowRankLinear.from_linear(dense, 4).weight, dense.weight, atol=1e-6)
+            True
+        """
+        if not isinstance(linear, nn.Linear):
+            _checks.type_error("linear", linear, "an nn.Linear")
+        U, S, Vh = truncated_svd(linear.weight, rank)
+        root = S.sqrt()
+        if core:
+            layer = cls.from_factors(U, Vh, linear.bias, core=S.diag())
+        else:
+            layer = cls.from_factors(U * root, root[:, None] * Vh, linear.bias)
+        return layer.train(linear.training)
+
+    @torch.no_grad()
+    def to_linear(self) -> nn.Linear:
+        """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
+        m, n, bias = self.out_features, self.in_features, self.bias is not None
+        new = {"device": self.U.device, "dtype": self.U.dtype}
+        linear: nn.Linear = nn.utils.skip_init(nn.Linear, n, m, bias, **new)  # type: ignore[no-untyped-call]
+        linear.weight.copy_(self.weight)
+        if self.bias is not None:
+            linear.bias.copy_(self.bias)
+        return linear.train(self.training)
+
+    @torch.no_grad()
+    def collapse(self) -> Self:
+        """A copy without core, folded into U: (U core) Vh is the same W with r^2 numbers fewer."""
+        U = self.U if self.core is None else self.U @ self.core
+        return type(self).from_factors(U, self.Vh, self.bias).train(self.training)
+
+    def extra_repr(self) -> str:
+        """Sizes for ``print``."""
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}, rank={self.rank}"
+        return f"{sizes}, bias={self.bias is not None}, core={self.core is not None}"

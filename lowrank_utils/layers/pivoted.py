@@ -1,0 +1,141 @@
+"""The pivoted form of a rank-r matrix: r of its rows, and how the others follow from them."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+from scipy.linalg import qr as pivoted_qr
+from torch import Tensor, nn
+
+from lowrank_utils import _checks
+from lowrank_utils.factors.svd import truncated_svd
+
+
+def _affine(A: Tensor, x: Tensor, b: Tensor | None, out: Tensor | None = None) -> Tensor:
+    return torch.mm(A, x, out=out) if b is None else torch.addmm(b, A, x, out=out)
+
+
+class PivotedLinear(nn.Module):
+    r"""y = x W^T + b with W of rank r, stored as r pivot rows P (r, n) and C (m - r, r): the others are C P.
+
+    Holds r(m + n - r) numbers, fewer than mn for every r < min(m, n): two factors hold r^2 more, so
+    their break-even rank is a limit of their form, not of the rank. A column-pivoted QR of W^T
+    chooses the rows, which keeps C small.
+
+    Args:
+        pivots: P (r, n).
+        coefficients: C (m - r, r).
+        order: (m,) the row of W at which each row of [P; C P] stands.
+        bias: b (m,) or None.
+
+    Shape:
+        (..., n) -> (..., m), not contiguous: use ``reshape`` on it rather than ``view``.
+
+    Reference:
+        Zhao et al. 2025 (PIFA); Businger & Golub 1965 for the pivoted QR.
+
+    Example:
+        >>> layer = PivotedLinear.from_linear(nn.Linear(64, 64), rank=48)
+        >>> sum(p.numel() for p in layer.parameters()) - 64  # without the bias
+        3840
+    """
+
+    position: Tensor
+
+    def __init__(self, pivots: Tensor, coefficients: Tensor, order: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.rank, self.in_features = r, _ = pivots.shape
+        self.out_features = len(order)
+        self.pivots = nn.Parameter(pivots.detach().clone())
+        self.coefficients = nn.Parameter(coefficients.detach().clone(memory_format=torch.contiguous_format))
+        self.start = self.shift = None
+        if bias is not None:  # C(z + start) + shift = C z + b_rest: one addition fused into each product
+            first, rest = bias.detach()[order].split((r, len(order) - r))  # type: ignore[no-untyped-call]
+            self.start = nn.Parameter(first[:, None].clone())  # (r, 1)
+            self.shift = nn.Parameter((rest - coefficients.detach() @ first)[:, None])  # (m - r, 1)
+        self.register_buffer("position", order.argsort())  # (m,) where in [P; C P] each row of W stands
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., n) -> (..., m); the result is a transposed view, since whole rows are quicker to permute."""
+        xt, r = input.reshape(-1, self.in_features).T, self.rank  # (n, N)
+        if torch.is_grad_enabled():
+            z = _affine(self.pivots, xt, self.start)  # (r, N)
+            y = torch.cat([z, _affine(self.coefficients, z, self.shift)])  # (m, N)
+        else:  # the same, without the copy that cat makes
+            y = xt.new_empty(self.out_features, xt.shape[1])
+            _affine(self.pivots, xt, self.start, out=y[:r])
+            _affine(self.coefficients, y[:r], self.shift, out=y[r:])
+        return y.index_select(0, self.position).T.view(*input.shape[:-1], self.out_features)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense W, (m, n)."""
+        return torch.cat([self.pivots, self.coefficients @ self.pivots])[self.position]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The dense b, (m,)."""
+        if self.start is None or self.shift is None:
+            return None
+        rest = self.shift + self.coefficients @ self.start  # (m - r, 1)
+        return torch.cat([self.start, rest])[self.position, 0]
+
+    @classmethod
+    @torch.no_grad()
+    def from_factors(cls, U: Tensor, Vh: Tensor, bias: Tensor | None = None) -> Self:
+        r"""The layer of W = U Vh: the pivots are rows of W, chosen by a pivoted QR of U^T.
+
+        Args:
+            U: (m, r).
+            Vh: (r, n).
+            bias: (m,) or None.
+
+        Raises:
+            TypeError: If a factor is no floating tensor.
+            ValueError: If a factor is not finite or the shapes do not fit.
+        """
+        U, Vh = _checks.matrix(U, "U"), _checks.matrix(Vh, "Vh")
+        (m, r), n = U.shape, Vh.shape[1]
+        if len(Vh) != r or r > min(m, n) or (bias is not None and bias.shape != (m,)):
+            shapes = [None if t is None else tuple(t.shape) for t in (U, Vh, bias)]
+            raise ValueError(f"(U, Vh, bias) of shapes {shapes} must be (m, r), (r, n), (m,), r <= min(m, n)")
+        R, order = pivoted_qr(U.double().cpu().numpy().T, mode="r", pivoting=True)  # U^T[:, order] = Q R
+        # U[order[r:]] = C U[order[:r]], so C^T = R11^-1 R12; least squares, should U's rank be below r
+        C = torch.from_numpy(np.linalg.lstsq(R[:, :r], R[:, r:], rcond=None)[0].T)  # (m - r, r)
+        rows = torch.from_numpy(order.astype("int64")).to(U.device)
+        return cls(U[rows[:r]] @ Vh, C.to(U), rows, bias)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, rank: int) -> Self:
+        r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
+
+        Args:
+            linear: Layer with weight (m, n); it is not changed.
+            rank: r, from 1 to min(m, n).
+
+        Raises:
+            TypeError: If ``linear`` is no ``nn.Linear`` or ``rank`` no integer.
+            ValueError: If ``rank`` is out of range or the weight is not finite.
+        """
+        if not isinstance(linear, nn.Linear):
+            _checks.type_error("linear", linear, "an nn.Linear")
+        U, S, Vh = truncated_svd(linear.weight, rank)
+        return cls.from_factors(U, S[:, None] * Vh, linear.bias).train(linear.training)
+
+    @torch.no_grad()
+    def to_linear(self) -> nn.Linear:
+        """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
+        new = {"device": self.pivots.device, "dtype": self.pivots.dtype}
+        sizes = self.in_features, self.out_features, self.bias is not None
+        linear: nn.Linear = nn.utils.skip_init(nn.Linear, *sizes, **new)  # type: ignore[no-untyped-call]
+        linear.weight.copy_(self.weight)
+        if self.bias is not None:
+            linear.bias.copy_(self.bias)
+        return linear.train(self.training)
+
+    def extra_repr(self) -> str:
+        """Sizes for ``print``."""
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}, rank={self.rank}"
+        return f"{sizes}, bias={self.bias is not None}"

@@ -1,0 +1,1 @@
+"""A model as it is called and scored."""

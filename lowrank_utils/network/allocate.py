@@ -1,0 +1,109 @@
+r"""Every layer's rank under one budget: the minimum of a sum of tails, exactly.
+
+Each layer offers options (cost, loss): rank r costs r(m + n) and loses the tail sum_{i > r} s_i^2; staying
+dense costs mn and loses nothing. To choose one option a layer is a multiple-choice knapsack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lowrank_utils import _checks
+from lowrank_utils.factors.moments import Moments
+from lowrank_utils.factors.svd import singular_values
+from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.network.knapsack import Options, cheapest_choice
+
+
+def rank_options(
+    shape: tuple[int, int], spectrum: NDArray[np.float64], *, rows: float = 1.0, pivoted: bool = False
+) -> Options:
+    """Options rank 1, 2, ..., dense of a layer (m, n): costs times ``rows``, tails of the spectrum."""
+    m, n = shape
+    r = np.arange(1, min(m, n) + 1)
+    costs = r * (m + n - r) if pivoted else r * (m + n)
+    tail = np.append(np.cumsum(spectrum[::-1] ** 2)[::-1], 0.0)[1:]  # tail[r - 1] = sum_{i > r}
+    saves = costs < m * n
+    costs, losses = np.append(costs[saves], m * n), np.append(tail[saves], 0.0)
+    return np.ceil(costs * rows).astype(np.int64), losses
+
+
+def layer_options(
+    model: nn.Module,
+    moments: Mapping[str, Moments] | None = None,
+    *,
+    cost: str = "params",
+    pivoted: bool = False,
+) -> dict[str, Options]:
+    """Options of every ``nn.Linear``, or of those with moments; arguments as in ``allocate_ranks``."""
+    by_macs = _checks.choice(cost, "cost", ("params", "macs")) == "macs"
+    if by_macs and moments is None:
+        _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
+    names = [name for name, layer in _checks.module(model).named_modules() if type(layer) is nn.Linear]
+    names = [name for name in names if moments is None or name in moments]
+    if not names:
+        _checks.value_error("model", model, "a module with an nn.Linear that is ranked")
+    options = {}
+    for name in names:
+        W, rows = _checks.linear_layer(model, name).weight, 1.0
+        if moments is None:
+            S = singular_values(W).cpu().numpy()
+            S = S / max(float(np.linalg.norm(S)), np.finfo(float).tiny)
+        else:
+            share = moments[name].rows / moments[name].samples  # a sample's rows, whose losses add up
+            S = weighted_factors(W, moments[name]).S.cpu().numpy() * share**0.5
+            rows = share if by_macs else 1.0
+        options[name] = rank_options((W.shape[0], W.shape[1]), S, rows=rows, pivoted=pivoted)
+    return options
+
+
+def ranks_within(options: Mapping[str, Options], budget: float) -> dict[str, int]:
+    """``allocate_ranks`` for options at hand: their costs' sum stays within ``budget`` of all dense."""
+    budget = _checks.real(budget, "budget", low=0.0, high=1.0, open_low=True)
+    total = sum(int(costs[-1]) for costs, _ in options.values())
+    choice = cheapest_choice(list(options.values()), math.floor(budget * total))
+    if choice is None:
+        least = sum(int(costs.min()) for costs, _ in options.values()) / total
+        _checks.value_error("budget", budget, f"at least {least:.4g}, which the cheapest ranks cost")
+    chosen = zip(options.items(), choice, strict=True)
+    return {name: i + 1 for (name, (costs, _)), i in chosen if i < len(costs) - 1}
+
+
+def allocate_ranks(
+    model: nn.Module,
+    budget: float,
+    *,
+    moments: Mapping[str, Moments] | None = None,
+    cost: str = "params",
+    pivoted: bool = False,
+) -> dict[str, int]:
+    r"""Ranks that lose least within a budget, over every ``nn.Linear``; a layer left out stays dense.
+
+    Without moments a layer's loss at rank r is its share of energy, sum_{i > r} s_i^2 / sum_i s_i^2.
+    With moments from ``calibrate`` the s_i are those of L^T W C^1/2, and a tail estimates
+    what the loss of the whole model rises by, so tails of different layers can be added.
+
+    Args:
+        model: Any module.
+        budget: Share of the linear layers' weights (or MACs) to keep, in (0, 1].
+        moments: ``{layer: Moments}``; only these layers are then ranked, the others are left alone.
+        cost: ``"params"``, or ``"macs"`` (needs moments, which know how many rows each layer sees).
+        pivoted: Count r(m + n - r) numbers a layer, as ``PivotedLinear`` holds, instead of r(m + n).
+
+    Returns:
+        ``{dotted name: rank}`` for ``compress``.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the budget does not even hold the cheapest ranks, or moments are missing.
+
+    Example:
+        >>> allocate_ranks(nn.Sequential(nn.Linear(64, 64)), budget=0.5)
+        {'0': 16}
+    """
+    return ranks_within(layer_options(model, moments, cost=cost, pivoted=pivoted), budget)

@@ -1,0 +1,114 @@
+"""The smallest network that keeps a metric."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lowrank_utils import _checks
+from lowrank_utils.cost.size import count_params
+from lowrank_utils.model.metrics import Metric
+from lowrank_utils.network.allocate import layer_options, ranks_within
+from lowrank_utils.network.calibrate import calibrate
+from lowrank_utils.network.cascade import cascade
+from lowrank_utils.network.compress import compress
+from lowrank_utils.network.report import Report, layer_reporter
+from lowrank_utils.search.find_rank import score, within
+
+
+def compress_within(
+    model: nn.Module,
+    X_val: Tensor,
+    y_val: Tensor,
+    *,
+    max_drop: float = 0.01,
+    metric: str | Metric = "accuracy",
+    calibration: tuple[Tensor, Tensor] | None = None,
+    refit: bool = True,
+    pivoted: bool = False,
+    steps: int = 12,
+) -> tuple[nn.Module, Report]:
+    r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
+
+    Ranks are allocated (``allocate_ranks``) for ``steps`` budgets from the least possible to all, evenly on
+    a log scale, then for ``steps`` more between the smallest feasible one and the next below. There is no
+    gradient step.
+
+    Args:
+        model: Any module; it is not changed.
+        X_val: Samples that the metric is taken on; report the result on other, test, data.
+        y_val: Their labels.
+        max_drop: Largest drop of the metric, absolute, >= 0.
+        metric: ``"accuracy"``, ``"auc"`` or a callable(model, X, y), larger being better.
+        calibration: ``(X, y)`` for the moments, best the training data; by default the validation data.
+        refit: Fit each layer to what the ones before it became (``cascade``), which keeps more.
+        pivoted: Store r(m + n - r) numbers a layer (``PivotedLinear``).
+        steps: Budgets tried in each of the two rounds.
+
+    Returns:
+        The new model and a ``Report``, which prints as a table.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a number is out of range, the data do not fit or the metric gives nan.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(4, 4, bias=False))
+        >>> _ = net[0].weight.data.copy_(torch.diag(torch.tensor([9.0, 0.0, 0.0, 0.0])))
+        >>> X, y = torch.eye(4), torch.tensor([0, 0, 0, 0])
+        >>> small, report = compress_within(net, X, y, max_drop=0.0)
+        >>> report.layers[0].rank
+        1
+    """
+    _checks.module(model)
+    _checks.labelled(X_val, y_val)
+    max_drop = _checks.real(max_drop, "max_drop", low=0.0)
+    steps = _checks.integer(steps, "steps", low=2)
+    X, y = (X_val, y_val) if calibration is None else calibration
+    baseline = score(model, X_val, y_val, metric)
+    moments = calibrate(model, X, y)
+    options = layer_options(model, moments, pivoted=pivoted)
+    dense = sum(int(costs[-1]) for costs, _ in options.values())
+    least = sum(int(costs.min()) for costs, _ in options.values()) / dense
+    before = count_params(model)
+    frontier: dict[int, tuple[float, dict[str, int]]] = {}
+    fitting: dict[int, tuple[float, nn.Module]] = {}  # by size: budget and model
+
+    def attempt(budget: float) -> None:
+        ranks = ranks_within(options, min(1.0, budget))
+        if not ranks or any(ranks == tried for _, tried in frontier.values()):
+            return
+        if refit:
+            small = cascade(model, ranks, X, moments, pivoted=pivoted)
+        else:
+            small = compress(model, ranks, moments=moments, pivoted=pivoted)
+        params, value = count_params(small), score(small, X_val, y_val, metric)
+        if params in frontier and frontier[params][0] >= value:
+            return
+        frontier[params] = value, ranks
+        if within(baseline, value, max_drop) and params < before:
+            fitting[params] = budget, small
+
+    coarse = np.geomspace(least * (1 + 1e-9), 1.0, steps)
+    bar = tqdm(total=2 * steps, desc="compress", unit="net", leave=False, delay=1.0)
+    with bar:
+        for budget in coarse:
+            attempt(float(budget))
+            bar.update()
+        if fitting:
+            best = fitting[min(fitting)][0]
+            below = max((b for b in coarse if b < best), default=least)
+            for budget in np.geomspace(max(below, least * (1 + 1e-9)), best, steps + 2)[1:-1]:
+                attempt(float(budget))
+                bar.update()
+    small = fitting[min(fitting)][1] if fitting else copy.deepcopy(model)
+    rows = layer_reporter(model, moments, options)
+    value, ranks = frontier[min(fitting)] if fitting else (baseline, {})
+    frontier = dict(sorted(frontier.items()))
+    tried = {params: rows(ranks) for params, (_, ranks) in frontier.items()}
+    sizes = before, count_params(small)
+    return small, Report(rows(ranks), baseline, value, max_drop, sizes, frontier, tried, bool(fitting))

@@ -1,0 +1,106 @@
+"""Outputs at every rank against a copy whose weight was overwritten; and the prefix is run once."""
+
+import pytest
+import torch
+from oracles import DTYPES, eps, full_outputs, outputs_by_truncation, snapshot, truncated, with_spectrum
+from torch import nn
+from zoo import ZOO, case
+
+from lowrank_utils.search.nested import NestedLayer
+
+# float64: a few hundred operations of numbers about 10, each rounded to 1e-16
+ROOM = 1e-11
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", ZOO)
+def test_outputs_at_every_rank_in_any_order(name, seed):
+    model, layer, X, _, (m, n) = case(name, seed, train=True)
+    k = min(m, n)
+    before = snapshot(model, X)
+    outputs = NestedLayer(model, layer).outputs(X)
+    wanted = {r: outputs_by_truncation(model, layer, X, r) for r in range(1, k + 1)}
+    assert torch.allclose(outputs.full, full_outputs(model, X), rtol=0, atol=ROOM)
+    assert not torch.allclose(wanted[1], outputs.full, rtol=0, atol=1e-3)  # rank 1 is something else
+    for r in (*range(1, k + 1), k, 1, k, 2, 1, k // 2 or 1):  # up, down, twice the same, jumps
+        assert torch.allclose(outputs.at(r), wanted[r], rtol=0, atol=ROOM), r
+    assert torch.allclose(outputs.at(k), outputs.full, rtol=0, atol=ROOM)
+    assert snapshot(model, X) == before
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_set_rank_needs_no_recording(name):
+    model, layer, X, _, (m, n) = case(name, 0)
+    nested = NestedLayer(model, layer)
+    for r in (min(m, n), 1, 2):
+        with torch.no_grad():
+            got = nested.set_rank(r)(X.clone())
+        assert torch.allclose(got, outputs_by_truncation(model, layer, X, r), rtol=0, atol=ROOM)
+
+
+def test_what_stands_before_the_layer_runs_once():
+    model, layer, X, _, _ = case("after convolutions", 0)
+    runs = []
+    model[0].register_forward_hook(lambda *_: runs.append("prefix"))
+    model[8].register_forward_hook(lambda *_: runs.append("suffix"))
+    outputs = NestedLayer(model, layer).outputs(X)
+    for r in (1, 2, 3):
+        outputs.at(r)
+    assert runs.count("prefix") == 1 and runs.count("suffix") == 4
+
+
+def test_outputs_do_not_alias_each_other():
+    model, layer, X, _, _ = case("the model itself", 0)
+    outputs = NestedLayer(model, layer).outputs(X)
+    first = outputs.at(1)
+    kept = first.clone()
+    outputs.at(2).zero_()
+    assert torch.equal(first, kept) and torch.equal(outputs.at(1), kept)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(dtype):
+    torch.manual_seed(0)
+    m, n, k = 12, 9, 9
+    linear = nn.Linear(n, m)
+    linear.weight.data = with_spectrum(m, n, [2.0**-i for i in range(k)]).float()
+    linear, X = linear.to(dtype), torch.randn(50, n).to(dtype)
+    outputs = NestedLayer(linear, "").outputs(X)
+    size = float(X.double().norm(dim=1).max()) + float(linear.bias.detach().double().norm())
+    for r in range(1, k + 1):
+        wanted = X.double() @ truncated(linear.weight, r).T + linear.bias.detach().double()
+        got = outputs.at(r)
+        assert got.dtype == dtype
+        # r updates and a product of length n, each entry rounded by half an eps of at most `size`
+        assert (got.double() - wanted).abs().max() <= eps(dtype) * (n + 2 * r) * size
+
+
+def test_an_in_place_write_is_counted_but_not_under_inference_mode():
+    model, layer, X, _, _ = case("mlp, middle", 0)
+    with torch.inference_mode():
+        outputs = NestedLayer(model, layer).outputs(X.clone())
+        got = outputs.at(2)
+    assert torch.allclose(got, outputs_by_truncation(model, layer, X, 2), rtol=0, atol=ROOM)
+
+
+@pytest.mark.parametrize("layer", ["nothing", "1", "", None])
+def test_impossible_layers(layer):
+    with pytest.raises(ValueError, match=r"^layer="):
+        NestedLayer(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), layer)
+
+
+def test_a_layer_that_is_never_called():
+    model = nn.ModuleDict({"used": nn.Linear(3, 3), "idle": nn.Linear(3, 3)})
+    model.forward = model["used"].forward
+    with pytest.raises(
+        ValueError, match=r"^layer='idle' must be called in the model's forward, but never is$"
+    ):
+        NestedLayer(model, "idle").outputs(torch.ones(2, 3))
+
+
+def test_a_forward_that_raises_leaves_the_model_alone():
+    model, layer, X, _, _ = case("after convolutions", 0)
+    before = snapshot(model, X)
+    with pytest.raises(RuntimeError):
+        NestedLayer(model, layer).outputs(X[:, :, :4])
+    assert snapshot(model, X) == before
