@@ -47,7 +47,6 @@ def build(name: str, seed: int, out: Path, work: Path) -> tuple[Path, Path]:
     nbformat.write(assign(name, seed, work), student)
     files = [
         *sorted(HERE.glob("*.py")),
-        HERE / "requirements.txt",
         *parts(name),
         *package(),
         ROOT / "README.md",

@@ -1,17 +1,20 @@
 """From the teacher's notebook the student's: the same bytes each time, with the cohort's numbers."""
 
+import functools
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
-from nbgrader.apps import NbGraderAPI
 from traitlets.config import Config
 
 from assignments import variants
 from assignments.checks import hidden
+
+if TYPE_CHECKING:
+    from nbgrader.apps import NbGraderAPI
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -21,8 +24,10 @@ WRITTEN = "<!-- Answer: {} (keep this line) -->"  # the same for an answer in wo
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
 
 
-def course(folder: Path, **settings: Any) -> NbGraderAPI:
+def course(folder: Path, **settings: Any) -> "NbGraderAPI":
     """nbgrader's API on a course of its own in `folder`, silent, with no exchange."""
+    from nbgrader.apps import NbGraderAPI  # it takes seconds to load, and whoever marks needs none of it
+
     scripts = str(Path(sys.executable).parent)  # nbgrader calls `alembic`, which is beside our Python
     if scripts not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] = scripts + os.pathsep + os.environ["PATH"]
@@ -33,8 +38,27 @@ def course(folder: Path, **settings: Any) -> NbGraderAPI:
     return NbGraderAPI(config=config)
 
 
+@functools.cache
+def book() -> Any:
+    """What the words of an assignment refer to: chapters, papers, the glossary."""
+    folder = str(ROOT / "book" / "_ext")  # scripts beside the site's configuration, no package
+    if folder not in sys.path:
+        sys.path.append(folder)
+    from reader_notebooks import Book
+
+    return Book(ROOT, alone=True)
+
+
+def for_notebooks(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Boxes, links, terms and citations as in the book's own notebooks, by the same renderer."""
+    shelf = book()
+    from reader_notebooks import render_cells
+
+    return render_cells(notebook, shelf)
+
+
 def source(name: str, seed: int) -> nbformat.NotebookNode:
-    """The teacher's notebook of assignment `name`, its {{placeholders}} filled with the cohort's numbers."""
+    """The teacher's notebook, its {{placeholders}} filled, its text written for JupyterLab."""
     text = (HERE / name / f"{name}.ipynb").read_text()
     for key, value in hidden(name).numbers(seed).items():
         text = text.replace("{{" + key + "}}", str(value))
@@ -60,7 +84,7 @@ def source(name: str, seed: int) -> nbformat.NotebookNode:
         if meta.get("solution"):
             marker = ANSWER if cell.cell_type == "code" else WRITTEN
             cell.source = marker.format(cell.metadata.nbgrader.grade_id) + "\n" + cell.source
-    return notebook
+    return for_notebooks(notebook)
 
 
 def parts(name: str) -> list[Path]:

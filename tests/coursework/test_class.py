@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,9 +21,18 @@ from assignments.mark import failed
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "assignments", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip for a1 as Gradescope unpacks it."""
+    root = tmp_path_factory.mktemp("autograder")
+    _, archive = bundle.build("a1", 0, root / "out", root / "work")
+    shutil.unpack_archive(archive, root / "source")
+    return root / "source"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +45,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         (["export", "a1", "--to", "canvas", "--out", "{tmp}"], "marks.csv is not there: grade first"),
         (["similar", "a1", "--out", "{tmp}"], "marks.csv is not there: grade first"),
         (["build", "a1", "--students", "assignments", "--out", "{tmp}"], "holds other things"),
+        (["gradescope", "a1", ".", "{tmp}/results.json"], "in the unpacked zip"),
     ],
 )
 def test_bad_command(
@@ -58,12 +69,15 @@ def test_nothing_to_mark_is_an_error_and_the_old_table_stays(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("who", "score"), [("ann", 25), ("nothing", 0)])
-def test_gradescope_file(course_of: Callable[..., Course], tmp_path: Path, who: str, score: float) -> None:
+def test_gradescope_file(
+    course_of: Callable[..., Course], unpacked: Path, tmp_path: Path, who: str, score: float
+) -> None:
     """The keys and types of Gradescope's specification of results.json."""
     (tmp_path / who).mkdir()
     if who == "ann":
         nbformat.write(course_of("a1").reference, tmp_path / who / "a1.ipynb")
-    assert run("gradescope", "a1", tmp_path / who, tmp_path / "results.json").returncode == 0
+    done = run("gradescope", "a1", tmp_path / who, tmp_path / "results.json", cwd=unpacked)
+    assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["score"] == score == sum(t["score"] for t in results["tests"])
     assert results["visibility"] in {"hidden", "after_due_date", "after_published", "visible"}
@@ -86,9 +100,10 @@ def test_gradescope_file(course_of: Callable[..., Course], tmp_path: Path, who: 
 
 
 def test_not_marked_is_no_file_on_gradescope(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither 0 points nor those of an earlier run: Gradescope says that the autograder failed."""
+    monkeypatch.setattr(release, "ROOT", unpacked)
     (tmp_path / "a1.ipynb").symlink_to("/etc/passwd")
     (tmp_path / "results.json").write_text("old")
     assert __main__.main(["gradescope", "a1", str(tmp_path), str(tmp_path / "results.json")]) == 3
@@ -131,8 +146,14 @@ def test_two_spellings_of_a_name_stay_two_students(course_of: Callable[..., Cour
 
 
 def test_marks_need_no_nbgrader() -> None:
-    """What marks does not load it: a worker starts in half the time."""
-    modules = ", ".join(["assignments.mark", *(f"assignments.{name}.hidden" for name in release.NAMES)])
+    """What marks does not load it: a worker starts in half the time, and Gradescope need not install it."""
+    modules = ", ".join(
+        [
+            "assignments.mark",
+            "assignments.__main__",
+            *(f"assignments.{name}.hidden" for name in release.NAMES),
+        ]
+    )
     code = f"import sys, {modules}\nassert 'nbgrader' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from coursework.kit import answers
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 from assignments import bundle, release
 from assignments.checks import hidden
@@ -69,6 +70,32 @@ def test_student_version_holds_no_answer(built: Path, name: str) -> None:
     shown = {squeeze(line) for c in cells for line in c.source.splitlines()}
     answer = {squeeze(line) for block in answers(name).values() for line in solution_lines(block)}
     assert not {line for line in answer & shown if len(line) > 30}
+
+
+RAW = re.compile(r":::|```+\s*\{|\{[\w:+-]+\}`|\]\((?!https://)[^)]*\)")
+
+
+@pytest.mark.parametrize("name", release.NAMES)
+def test_student_version_holds_no_raw_myst(built: Path, name: str) -> None:
+    """Boxes, terms, citations and links are written for notebooks, as in the book's own; links are whole."""
+    handed_out = nbformat.read(built / "student" / f"{name}.ipynb", as_version=4).cells
+    teachers = nbformat.read(release.HERE / name / f"{name}.ipynb", as_version=4).cells
+    shown, written = (
+        "\n".join(c.source for c in x if c.cell_type == "markdown") for x in (handed_out, teachers)
+    )
+    assert RAW.findall(shown) == [] and len(RAW.findall(written)) >= 3
+    assert "> **Rules**" in shown and release.book().page("").split("book/")[0] in shown
+
+
+@pytest.mark.parametrize(
+    "raw", [":::{note}\nx\n:::", "```{hint}\nx\n```", "{term}`rank`", "{doc}`a`", "[a](06_whole_network)"]
+)
+def test_raw_myst_is_noticed_and_rendered(raw: str) -> None:
+    """What the test above looks for; none of it is left by the renderer."""
+    assert RAW.search(raw)
+    raw = raw.replace("{doc}`a`", "{doc}`06_whole_network`")
+    (cell,) = release.for_notebooks(new_notebook(cells=[new_markdown_cell(raw)])).cells
+    assert not RAW.search(cell.source) and cell.source
 
 
 def solution_lines(block: str) -> list[str]:
