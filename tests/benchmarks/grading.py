@@ -1,16 +1,23 @@
-"""A class of 60: minutes that `python -m assignments grade` takes on two cores, and nbgrader by itself."""
+"""The coursework: minutes for a class of 60, on two cores, and what attackers in a class come to."""
 
 from __future__ import annotations
 
+import csv
+import re
+import socket
+import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import nbformat
 from claims import Row
 
+ROOT = Path(__file__).parents[2]
+PATHS = [str(ROOT), str(ROOT / "tests")]
 CLASS = 60
 HARMFUL = [
     "while True: pass",
@@ -24,11 +31,11 @@ HARMFUL = [
 
 def coursework() -> list[Row]:
     """60 submissions of each assignment: the reference, the blank, typical mistakes, and six that do harm."""
-    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+    sys.path[:0] = PATHS
     from coursework.kit import Course, filled
 
     from assignments import release
-    from assignments.classroom import grade_class
+    from assignments.classroom import Class
 
     rows = []
     for name in release.NAMES:
@@ -49,9 +56,9 @@ def coursework() -> list[Row]:
                 home.mkdir(parents=True)
                 nbformat.write(notebook, home / f"{name}.ipynb")
             start = time.perf_counter()
-            marks = grade_class(name, 0, root / "submissions", root / "out")
+            marks = Class(name, 0, root / "out").grade(root / "submissions")
             minutes = (time.perf_counter() - start) / 60
-            assert len(marks) == CLASS and all(m["questions"] for m in marks)
+            assert len(marks) == CLASS and not any(m["failed"] for m in marks)
             alone = _nbgrader(course, root) * CLASS / 2 / 60
             claim = (
                 f"minutes to grade 60 submissions of {name} (peer: nbgrader's own run, visible tests only)"
@@ -75,3 +82,63 @@ def _nbgrader(course, root: Path) -> float:  # type: ignore[no-untyped-def]
         seconds.append(time.perf_counter() - start)
         assert done["success"], done
     return sorted(seconds)[1]
+
+
+@dataclass
+class Attack:
+    """A line of the second table: an attack, what came of it, and what of everybody else's marks."""
+
+    claim: str
+    happened: str
+    others: str
+    reached: bool
+
+    def cells(self) -> tuple[str, str, str]:
+        return self.claim, self.happened.replace("|", "\\|"), self.others
+
+
+def robustness() -> list[Attack]:
+    """One class of a1: eight with the teacher's answers, an attacker of each kind, files of every kind."""
+    sys.path[:0] = PATHS
+    from coursework.attacks import ATTACKS, FILES, RIGHT, harmful_class, left_behind
+    from coursework.kit import Course
+
+    from assignments.texts import cell
+
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
+        root = Path(folder)
+        out = root / "out" / "a1"
+        harmful_class(Course("a1", root), root / "submissions", server.getsockname()[1], out / "results")
+        command = [
+            sys.executable,
+            "-m",
+            "assignments",
+            "grade",
+            "a1",
+            root / "submissions",
+            "--out",
+            out.parent,
+        ]
+        subprocess.run(command, cwd=ROOT, capture_output=True)
+        with (out / "marks.csv").open(newline="", encoding="utf-8") as f:
+            marks = {row["student"]: row for row in csv.DictReader(f)}
+        whole = sum(marks[cell(who)]["points"] == "25" for who in RIGHT if cell(who) in marks)
+        others = f"{whole} of {len(RIGHT)} have all points"
+        rows = []
+        for attack in ATTACKS:
+            points, text = marks[attack]["points"], (out / "feedback" / f"{attack}.md").read_text()
+            said = re.search("^- search: (`[^`]*`)", text, re.M)
+            happened = f"{said[1] if said else 'nothing'}; {points} of 25 points"
+            rows.append(Attack(attack, happened, others, points == "21" and whole == len(RIGHT)))
+        for who, what in FILES.items():
+            row = marks[who]
+            happened = f"{row['points'] or 'no'} points: {row['remarks']}"
+            rows.append(Attack(what, happened, others, row["points"] in {"", "0"} and whole == len(RIGHT)))
+        server.settimeout(0.1)
+        try:
+            calls = bool(server.accept())
+        except TimeoutError:
+            calls = False
+        left = len(left_behind())
+        happened = f"{left} processes left behind, {'a' if calls else 'no'} connection to the network"
+        return [*rows, Attack("all of them, after the run", happened, others, not left and not calls)]

@@ -7,29 +7,43 @@ import platform
 from importlib.metadata import version
 
 from claims import Row
+from grading import Attack
 
-HEAD = ("claim", "ours", "peer", "ratio", "floor")
+Cells = tuple[str, ...]
+HEADS: list[Cells] = [
+    ("claim", "ours", "peer", "ratio", "floor"),
+    ("attack", "what happened", "marks of the others"),
+]  # the two tables; a row belongs to the one with as many columns
 
 
-def table(rows: list[Row]) -> str:
+def grouped(rows: list[Cells]) -> list[list[Cells]]:
+    """The rows of each table, under its head."""
+    return [[head, *(row for row in rows if len(row) == len(head))] for head in HEADS]
+
+
+def table(rows: list[Row | Attack]) -> str:
     """Plain text, a line each."""
-    cells = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
-
-
-Cells = tuple[str, str, str, str, str]
+    out = []
+    for cells in grouped([row.cells() for row in rows]):
+        widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        out += ["\n".join(lines)] if len(cells) > 1 else []
+    return "\n\n".join(out)
 
 
 def merged(stored: str, new: list[Cells]) -> list[Cells]:
     """The rows of a stored page, those measured anew replaced; new ones at the end."""
-    table_lines = [line for line in stored.splitlines() if line.startswith("| ")][1:]
-    old = [tuple(line.strip("| ").split(" | ")) for line in table_lines]
+    lines = [line for line in stored.splitlines() if line.startswith("| ")]
+    old = [cells for line in lines if (cells := tuple(line.strip("| ").split(" | "))) not in HEADS]
     fresh = {cells[0].split(" (")[0]: cells for cells in new}
     kept = [fresh.pop(cells[0].split(" (")[0], cells) for cells in old]
-    return [*kept, *fresh.values()]  # type: ignore[list-item]
+    return [*kept, *fresh.values()]
+
+
+def markdown(cells: list[Cells]) -> list[str]:
+    """A table as the page shows it."""
+    head, *rows = [f"| {' | '.join(line)} |" for line in cells]
+    return [head, "|---" * len(cells[0]) + "|", *rows]
 
 
 def page(rows: list[Cells]) -> str:
@@ -38,7 +52,7 @@ def page(rows: list[Cells]) -> str:
         names = {line.split(":")[1].strip() for line in info if line.startswith("model name")}
     peers = ("torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum")
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
-    lines = [f"| {' | '.join(cells)} |" for cells in rows]
+    claims, attacks = grouped(rows)
     return "\n".join(
         [
             "# Benchmarks",
@@ -51,14 +65,21 @@ def page(rows: list[Cells]) -> str:
             f"Python {platform.python_version()}, {versions}.",
             f"Date: {datetime.date.today().isoformat()}.",
             "",
-            f"| {' | '.join(HEAD)} |",
-            "|---" * len(HEAD) + "|",
-            *lines,
+            *markdown(claims),
             "",
             "Accuracies are means over 5 seeds on 1000 test samples (MNIST-5k) or 360 (digits), without any",
             "fine-tuning unless the row says so. *Uniform SVD* gives every layer, the head included, the",
             "same share of its weights. It fails because of the head alone: chapter 6 shows it with the",
             "head left dense.",
+            "",
+            "## Coursework under attack",
+            "",
+            "One class of assignment a1, marked in one run: eight students with the teacher's answers, and",
+            "one for each line below, whose answer to question 4 (4 of 25 points), or whose file, does harm.",
+            "What stands in code quotes is what the attacker's program said, and the feedback shows. A file",
+            "that one of them wrote was on its own memory disk, and went with it.",
+            "",
+            *markdown(attacks),
             "",
         ]
     )

@@ -3,8 +3,12 @@
 Each finds out what it could do, and says so in an exception, so that the feedback tells what happened.
 """
 
+import os
 import uuid
 from pathlib import Path
+
+import nbformat
+from coursework.kit import Course, filled
 
 MARK = f"left-behind-{uuid.uuid4().hex}"  # in the command line of whatever is to outlive the run
 
@@ -40,7 +44,7 @@ try:
             os._exit(0)
 except OSError:
     pass
-raise RuntimeError(f"{len(children) < 40} that there were fewer than 40 forks")
+raise RuntimeError("fewer than 40 forks" if len(children) < 40 else "40 forks or more")
 """
 FILLS_THE_DISK = """
 import os
@@ -52,7 +56,7 @@ for folder in (".", "/tmp", "/dev/shm", "/", "/dev", "/usr", os.path.expanduser(
                 written += f.write(b"x" * (40 << 20))
         except OSError:
             pass
-raise RuntimeError(f"wrote less than 200 MB: {written < 200 << 20}")
+raise RuntimeError(f"{'less' if written < 200 << 20 else 'more'} than 200 MB written")
 """
 SPIES = """
 import os
@@ -83,8 +87,9 @@ raise RuntimeError(said)
 """
 SURROGATE = "raise ValueError('\\udcff\\ud800 and more')"
 SURROGATE_NAME = """
-class Odd(Exception): pass
-Odd.__name__ = "Odd\\udc80"
+class Kind(type):  # Python itself refuses such a name; what looks it up gets it all the same
+    __name__ = property(lambda odd: "Odd\\udc80")
+class Odd(Exception, metaclass=Kind): pass
 raise Odd("\\x1b[31m\\x00")
 """
 MARKUP = """
@@ -101,13 +106,13 @@ ATTACKS: dict[str, tuple[str, str]] = {
     "kills the marker": (KILLS_THE_MARKER, "saw 0 processes of the marker"),
     "kills its parent": (KILLS_ITS_PARENT, "PermissionError|still here|ended the Python process"),
     "leaves daemons": (DAEMON, "three were started"),
-    "forks": (FORKS, "True that there were fewer"),
-    "fills the disk": (FILLS_THE_DISK, "less than 200 MB: True"),
+    "forks": (FORKS, "RuntimeError: fewer than 40 forks"),
+    "fills the disk": (FILLS_THE_DISK, "less than 200 MB written"),
     "spies": (SPIES, r"found \[\]"),
     "calls out": (CALLS_OUT, "no connection"),
     "forges results": (FORGES, r"could not write|wrote, where \[&#x27;forger.json&#x27;\]"),
     "lone surrogate": (SURROGATE, r"ValueError: \\udcff\\ud800 and more"),
-    "odd name": (SURROGATE_NAME, r"Odd\\udc80"),
+    "odd name": (SURROGATE_NAME, r"<code>Odd\\udc80: \[31m"),
     "markup": (MARKUP, "ValueError: </code>"),
     "wants root": (ROOTS, "root: False, may become it: False"),
 }
@@ -129,3 +134,45 @@ def left_behind() -> list[str]:
         if MARK in line:
             found.append(line)
     return found
+
+
+LONG = "n" * 252
+RIGHT = ["ann", "zoe", "Müller", "=1+1", "cem", "dee", "two", LONG]  # all answers are the teacher's
+FILES = {  # who handed in what cannot be marked, and what it is
+    "sparse": "a notebook of 12 GB",
+    "device": "a pipe for a notebook",
+    "link": "a link to somebody else's notebook",
+    "nothing": "a zip in the folder",
+    "ugur": "a zip for the folder",
+}
+
+
+def harmful_class(course: Course, folder: Path, port: int, results: Path) -> None:
+    """A folder for each: two who are right, all the attackers, and files that no one should have to open."""
+    folder.mkdir(parents=True)
+
+    def hand_in(who: bytes | str, notebook: nbformat.NotebookNode, file: str = "a1.ipynb") -> None:
+        home = folder / os.fsdecode(who)
+        home.mkdir()
+        nbformat.write(notebook, home / file)
+
+    hand_in("ann", course.reference)
+    hand_in("zoe", course.reference)
+    for attack in ATTACKS:
+        hand_in(attack, filled(course.reference, {"search": code(attack, port=port, results=results)}))
+    hand_in(b"M\xfcller", course.reference)  # what unzip makes of a zip from Windows
+    hand_in("=1+1", course.reference)
+    nbformat.write(course.reference, folder / "cem.IPYNB")
+    nbformat.write(course.reference, folder / "dee.ipynb.txt")
+    (folder / "ugur.zip").write_bytes(b"PK")
+    (folder / "notes.txt").write_text("not a student")
+    for who in ("sparse", "device", "link", "nothing", "two", LONG):
+        (folder / who).mkdir()
+    with (folder / "sparse" / "a1.ipynb").open("wb") as f:
+        f.truncate(12 * 2**30)
+    os.mkfifo(folder / "device" / "a1.ipynb")
+    (folder / "link" / "a1.ipynb").symlink_to("../ann/a1.ipynb")
+    (folder / "nothing" / "work.zip").write_bytes(b"PK")
+    nbformat.write(course.reference, folder / LONG / "a1.ipynb")
+    nbformat.write(course.reference, folder / "two" / "a1.ipynb")
+    nbformat.write(course.blank, folder / "two" / "old.ipynb")

@@ -19,15 +19,15 @@ import markdown_it
 import mistune
 import nbformat
 import pytest
-from coursework.attacks import ATTACKS, code, left_behind
+from coursework.attacks import ATTACKS, FILES, LONG, RIGHT, code, harmful_class, left_behind
 from coursework.kit import Course, filled
 
 from assignments import isolation
 from assignments.files import safe_name
 from assignments.sandbox import Student
+from assignments.texts import cell
 
 ROOT = Path(__file__).parents[2]
-LONG = "n" * 252
 pytestmark = pytest.mark.usefixtures("bubblewrap")
 
 
@@ -49,37 +49,6 @@ class Run(NamedTuple):
 def grade(submissions: Path, out: Path, *more: str, python: list[str] | None = None) -> list[str]:
     run = [*(python or [sys.executable]), "-m", "assignments", "grade", "a1", str(submissions)]
     return [*run, "--out", str(out), *more]
-
-
-def harmful_class(course: Course, folder: Path, port: int, results: Path) -> None:
-    """A folder for each: two who are right, all the attackers, and files that no one should have to open."""
-    folder.mkdir(parents=True)
-
-    def hand_in(who: bytes | str, notebook: nbformat.NotebookNode, file: str = "a1.ipynb") -> None:
-        home = folder / os.fsdecode(who)
-        home.mkdir()
-        nbformat.write(notebook, home / file)
-
-    hand_in("ann", course.reference)
-    hand_in("zoe", course.reference)
-    for attack in ATTACKS:
-        hand_in(attack, filled(course.reference, {"search": code(attack, port=port, results=results)}))
-    hand_in(b"M\xfcller", course.reference)  # what unzip makes of a zip from Windows
-    hand_in("=1+1", course.reference)
-    nbformat.write(course.reference, folder / "cem.IPYNB")
-    nbformat.write(course.reference, folder / "dee.ipynb.txt")
-    (folder / "ugur.zip").write_bytes(b"PK")
-    (folder / "notes.txt").write_text("not a student")
-    for who in ("sparse", "device", "link", "nothing", "two", LONG):
-        (folder / who).mkdir()
-    with (folder / "sparse" / "a1.ipynb").open("wb") as f:
-        f.truncate(12 * 2**30)
-    os.mkfifo(folder / "device" / "a1.ipynb")
-    (folder / "link" / "a1.ipynb").symlink_to("../ann/a1.ipynb")
-    (folder / "nothing" / "work.zip").write_bytes(b"PK")
-    nbformat.write(course.reference, folder / LONG / "a1.ipynb")
-    nbformat.write(course.reference, folder / "two" / "a1.ipynb")
-    nbformat.write(course.blank, folder / "two" / "old.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +80,9 @@ def run(
 
 
 def test_everybody_else_has_all_marks(run: Run) -> None:
-    rows, right = run.rows(), ["ann", "zoe", "Müller", "'=1+1", "cem", "dee", "two", LONG]
+    rows, right = run.rows(), [cell(who) for who in RIGHT]
     assert {who: rows[who]["points"] for who in right} == dict.fromkeys(right, "25"), run.stderr
-    assert len(rows) == len(right) + len(ATTACKS) + 5
+    assert len(rows) == len(right) + len(ATTACKS) + len(FILES)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -318,7 +287,7 @@ def test_when_a_process_is_stopped_all_that_it_started_is_gone() -> None:
     users = set()
     for _ in range(5):
         with Student({"forks": code("forks", port=0, results=Path("/results"))}, seconds=20) as student:
-            assert student.errors["forks"] == "RuntimeError: True that there were fewer than 40 forks"
+            assert student.errors["forks"] == "RuntimeError: fewer than 40 forks"
             assert student._box is not None
             inside = in_the_space_of(student._box.pid)
             users.add(isolation.user())
