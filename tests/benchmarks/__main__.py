@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from claims import CLAIMS, Row
 from grading import Attack, coursework, robustness
-from report import merged, page, table
+from report import dated, merged, page, table
 from tqdm import tqdm
 
 STORED = Path(__file__).parents[2] / "book" / "benchmarks.md"
@@ -29,9 +29,9 @@ def main() -> int:
     print(table(rows))
     if "--store" in sys.argv:
         lines = [row.cells() for row in rows]
-        if chosen:
-            lines = merged(STORED.read_text(encoding="utf-8"), lines)
-        STORED.write_text(page(lines), encoding="utf-8")
+        stored = STORED.read_text(encoding="utf-8") if chosen else ""
+        date = dated(stored, chosen)
+        STORED.write_text(page(merged(stored, lines), date), encoding="utf-8")
     short = [row for row in rows if not row.reached]
     print(f"{len(rows)} figures, {len(short)} below their floor" + "".join(f"\n- {r.claim}" for r in short))
     return bool(short)

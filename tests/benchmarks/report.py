@@ -46,7 +46,18 @@ def markdown(cells: list[Cells]) -> list[str]:
     return [head, "|---" * len(cells[0]) + "|", *rows]
 
 
-def page(rows: list[Cells]) -> str:
+def dated(stored: str, chosen: list[str]) -> str:
+    """When it was measured: all of it, or, with names of claims, these alone since the stored date."""
+    today = datetime.date.today().isoformat()
+    if not chosen:
+        return f"Date: {today}."
+    line = next(line for line in stored.splitlines() if line.startswith("Date: "))
+    first, *since = line.rstrip(".").split("; ")
+    kept = [part for part in since if part.split(" on ")[0] not in chosen]
+    return "; ".join([first, *kept, *(f"{name} on {today}" for name in chosen)]) + "."
+
+
+def page(rows: list[Cells], date: str) -> str:
     """The page of the book, with machine, versions and date."""
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = {line.split(":")[1].strip() for line in info if line.startswith("model name")}
@@ -63,7 +74,7 @@ def page(rows: list[Cells]) -> str:
             "",
             f"Machine: {', '.join(sorted(names))}, {platform.system()}; "
             f"Python {platform.python_version()}, {versions}.",
-            f"Date: {datetime.date.today().isoformat()}.",
+            date,
             "",
             *markdown(claims),
             "",
