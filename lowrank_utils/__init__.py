@@ -20,6 +20,7 @@ from lowrank_utils.lab.models import Net, NetLite
 from lowrank_utils.lab.repro import set_seed
 from lowrank_utils.lab.stacked import train_nets
 from lowrank_utils.lab.training import train_nn
+from lowrank_utils.layers.conv import LowRankConv
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.model.metrics import accuracy, auc
@@ -39,6 +40,7 @@ __all__ = [
     "LayerCost",
     "LayerReport",
     "LayerTable",
+    "LowRankConv",
     "LowRankLinear",
     "Moments",
     "Net",

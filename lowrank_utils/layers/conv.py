@@ -1,0 +1,175 @@
+"""A convolution whose kernel is stored as the kernels of a chain of smaller convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lowrank_utils import _checks
+from lowrank_utils.factors.unfold import FORMS, Rank, compose, kernel_factors
+from lowrank_utils.layers.stages import Conv, Stage, chain
+
+Made = TypeVar("Made", bound=nn.Module)
+
+
+class LowRankConv(nn.Module):
+    r"""y = W * x + b with the kernel W (m, n, *k) stored as a chain of smaller kernels.
+
+    The forms are those of Denton et al. 2014 (``channel``, ``input``), ``kernel`` (r basis kernels on
+    every input channel, then mixed), Jaderberg et al. 2014 (``spatial``), Kim et al. 2016 (``tucker2``)
+    and Lebedev et al. 2015 (``cp``). Strides, padding and dilation of an axis belong to the stage that slides
+    along it. No stage before the last has a bias, so padding commutes with those that do not slide:
+    the layer is the convolution by its ``weight`` under every padding mode.
+
+    Args:
+        kernels: The stages' kernels, first stage first, as ``from_conv`` makes them.
+        bias: b (m,) or None, of the last stage.
+        form: "channel", "input", "kernel", "spatial", "tucker2" or "cp".
+        stride: Of each axis.
+        padding: Of each axis, or "same" or "valid".
+        dilation: Of each axis.
+        groups: Number of groups; each has factors of its own, but for the basis of ``kernel``.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+
+    Shape:
+        (N, in_channels, ...) or (in_channels, ...), as ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``.
+
+    Raises:
+        ValueError: If ``form`` is unknown or ``kernels`` are no chain of that form.
+
+    Reference:
+        Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016.
+
+    Example:
+        >>> layer = LowRankConv.from_conv(nn.Conv2d(16, 32, 3, padding=1), rank=4)
+        >>> layer(torch.zeros(1, 16, 8, 8)).shape, layer.weight.shape
+        (torch.Size([1, 32, 8, 8]), torch.Size([32, 16, 3, 3]))
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[Tensor],
+        bias: Tensor | None = None,
+        *,
+        form: str = "channel",
+        stride: Sequence[int],
+        padding: str | Sequence[int],
+        dilation: Sequence[int],
+        groups: int = 1,
+        padding_mode: str = "zeros",
+    ) -> None:
+        super().__init__()
+        self.form = _checks.kernel_form(form, FORMS, kernels[0].ndim - 2)
+        try:
+            shape = compose([kernel.to("meta") for kernel in kernels], form).shape
+        except (RuntimeError, ValueError):
+            _checks.value_error("kernels", [tuple(K.shape) for K in kernels], f"a chain of form {form!r}")
+        self.out_channels, self.in_channels = shape[0], shape[1] * groups
+        self.rank: Rank = len(kernels[0]) // (1 if form == "kernel" else groups)
+        if form == "tucker2":
+            self.rank = (kernels[2].shape[1], self.rank)
+        self.kernels = nn.ParameterList(nn.Parameter(kernel.detach().clone()) for kernel in kernels)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        padding = padding if isinstance(padding, str) else tuple(padding)
+        self._whole = Stage(tuple(shape[2:]), tuple(stride), padding, tuple(dilation), groups, padding_mode)
+        self._stages = chain(kernels, form, self._whole, self.in_channels)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, in_channels, ...) -> (N, m, ...), one stage after another."""
+        x, last = input, len(self._stages) - 1
+        for i, (stage, kernel) in enumerate(zip(self._stages, self.kernels, strict=True)):
+            if self.form == "kernel" and i == 0:
+                x = self._on_every_channel(x, stage, kernel)
+            else:
+                x = stage.run(x, kernel, self.bias if i == last else None)
+        return x
+
+    def _on_every_channel(self, x: Tensor, stage: Stage, basis: Tensor) -> Tensor:
+        """(N, c, *) -> (N, c r, *): the basis (r, 1, *k) on each channel, taken for a sample of its own."""
+        d = len(stage.kernel_size)
+        lead, space = x.shape[:-d], x.shape[-d:]  # (N, c) or (c,)
+        z = stage._replace(groups=1).run(x.reshape(lead.numel(), 1, *space), basis)  # (N c, r, *)
+        return z.reshape(*lead[:-1], lead[-1] * len(basis), *z.shape[2:])
+
+    @property
+    def weight(self) -> Tensor:
+        """The composed kernel W, (m, n, *k)."""
+        return compose(list(self.kernels), self.form)
+
+    @classmethod
+    @torch.no_grad()
+    def from_conv(cls, conv: Conv, rank: Rank, form: str = "channel") -> Self:
+        r"""The layer whose weight is ``conv.weight`` in this form and rank; the bias is copied.
+
+        The closest for the four forms that are matrices, the truncated higher-order SVD for ``tucker2``, and
+        for ``cp`` what alternating least squares finds. Mode, dtype, device, and whether weight and bias
+        are trained, are the convolution's.
+
+        Args:
+            conv: Convolution with kernel (m, n, *k); it is not changed.
+            rank: r of each group, or for ``tucker2`` the pair (r_out, r_in).
+            form: "channel", "input", "kernel", "spatial", "tucker2" or "cp".
+
+        Raises:
+            TypeError: If ``conv`` is no convolution or ``rank`` no integer (or pair of integers).
+            ValueError: If an argument is out of range or the weight is not finite.
+            ImportError: If ``form`` is "cp" and tensorly is not installed.
+
+        Reference:
+            Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016.
+
+        Example:
+            >>> conv = nn.Conv1d(6, 4, 5, stride=2)
+            >>> layer = LowRankConv.from_conv(conv, 5, "kernel")  # all five taps: nothing is lost
+            >>> torch.allclose(layer.weight, conv.weight, atol=1e-6)
+            True
+        """
+        conv = _checks.convolution(conv)
+        kernels = kernel_factors(conv.weight, rank, form, groups=conv.groups)
+        layer = cls(
+            kernels,
+            conv.bias,
+            form=form,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            padding_mode=conv.padding_mode,
+        )
+        layer.kernels.requires_grad_(conv.weight.requires_grad)
+        if layer.bias is not None and conv.bias is not None:
+            layer.bias.requires_grad_(conv.bias.requires_grad)
+        return layer.train(conv.training)
+
+    def to_conv(self) -> Conv:
+        """The plain convolution with the same weight and bias, as a copy."""
+        conv = self._whole.layer(self.weight, self.bias)
+        return self._as_this_one(conv)
+
+    def to_sequential(self) -> nn.Sequential:
+        """The chain as plain convolutions, for tools that know no other, as a copy.
+
+        The basis of ``kernel`` becomes a depthwise convolution, which repeats it for each input channel.
+        """
+        kernels: list[Tensor] = list(self.kernels)
+        if self.form == "kernel":
+            kernels[0] = kernels[0].repeat(self.in_channels, *[1] * (kernels[0].ndim - 1))
+        biases = [None] * (len(kernels) - 1) + [self.bias]
+        layers = nn.Sequential(*map(Stage.layer, self._stages, kernels, biases))
+        return self._as_this_one(layers)
+
+    def _as_this_one(self, made: Made) -> Made:
+        """In this layer's mode, and trained as far as it is."""
+        for name, parameter in made.named_parameters():
+            like = self.bias if name.endswith("bias") and self.bias is not None else self.kernels[0]
+            parameter.requires_grad_(like.requires_grad)
+        return made.train(self.training)
+
+    def extra_repr(self) -> str:
+        """Sizes for ``print``."""
+        channels = f"{self.in_channels}, {self.out_channels}, rank={self.rank}, form={self.form!r}"
+        said = [f"{name}={value!r}" for name, value in self._whole._asdict().items()]
+        return ", ".join([channels, *said, f"bias={self.bias is not None}"])

@@ -1,0 +1,89 @@
+"""The stages of a low-rank convolution: plain convolutions that slide over some axes of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lowrank_utils.factors.unfold import sliding_axes
+
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+LAYERS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+class Stage(NamedTuple):
+    """What nn.ConvNd is told beside its channels."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+
+    def along(self, axes: tuple[int, ...], kernel_size: Sequence[int], groups: int) -> Stage:
+        """The stage that does of all this what concerns some axes: steps and padding of the others are none.
+
+        Padding with zeros commutes with what comes before it where that adds no bias and slides along other
+        axes; so does padding that repeats the input's own entries.
+        """
+        padding = self.padding
+        if not isinstance(padding, str):
+            padding = tuple(p if axis in axes else 0 for axis, p in enumerate(padding))
+        return Stage(
+            kernel_size=tuple(kernel_size),
+            stride=tuple(s if axis in axes else 1 for axis, s in enumerate(self.stride)),
+            padding=padding if axes else "valid",
+            dilation=tuple(d if axis in axes else 1 for axis, d in enumerate(self.dilation)),
+            groups=groups,
+            padding_mode=self.padding_mode if axes else "zeros",
+        )
+
+    def margins(self) -> list[int]:
+        """F.pad's list, last axis first: what stands before and after the input along each axis."""
+        flat: list[int] = []
+        for axis in reversed(range(len(self.kernel_size))):
+            if not isinstance(self.padding, str):
+                flat += [self.padding[axis]] * 2
+                continue
+            total = self.dilation[axis] * (self.kernel_size[axis] - 1) if self.padding == "same" else 0
+            flat += [total // 2, total - total // 2]  # torch's: an odd one goes behind
+        return flat
+
+    def run(self, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The convolution of x (N, c, *) or (c, *) with a kernel (o, c / groups, *kernel_size)."""
+        padding: str | tuple[int, ...] = self.padding
+        if self.padding_mode != "zeros":
+            x = F.pad(x, self.margins(), mode=self.padding_mode)
+            padding = "valid"
+        convolve = FUNCTIONS[len(self.kernel_size)]
+        return convolve(x, kernel, bias, self.stride, padding, self.dilation, self.groups)
+
+    @torch.no_grad()
+    def layer(self, kernel: Tensor, bias: Tensor | None) -> Conv:
+        """The nn.ConvNd with a copy of this kernel and bias."""
+        new = {"device": kernel.device, "dtype": kernel.dtype}
+        channels = kernel.shape[1] * self.groups, len(kernel)
+        conv: Conv = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # no draw from the global generator
+            LAYERS[len(self.kernel_size)], *channels, bias=bias is not None, **self._asdict(), **new
+        )
+        conv.weight.copy_(kernel)
+        if conv.bias is not None and bias is not None:
+            conv.bias.copy_(bias)
+        return conv
+
+
+def chain(kernels: Sequence[Tensor], form: str, whole: Stage, in_channels: int) -> list[Stage]:
+    """The stages of a form, of which ``whole`` is the composition."""
+    stages, channels = [], in_channels
+    for kernel, axes in zip(kernels, sliding_axes(form, len(whole.kernel_size)), strict=True):
+        stages.append(whole.along(axes, kernel.shape[2:], groups=channels // kernel.shape[1]))
+        channels = len(kernel)
+        if form == "kernel":  # the basis runs on every input channel
+            channels *= in_channels
+    return stages
