@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import importlib
 import json
 import sys
+from collections.abc import Container
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -41,7 +44,8 @@ def hint(exercise: str) -> None:
 def solution(exercise: str) -> None:
     """Show the worked solution of an exercise: text, code and outputs.
 
-    In a notebook its code is put into a new cell below, ready to run and to change.
+    In a notebook its code is put into a new cell below, ready to run and to change. Where it uses names that
+    the chapter has not made yet, a sentence says so.
 
     Args:
         exercise: Number as in the chapter, ``"2.1"``.
@@ -61,7 +65,24 @@ def solution(exercise: str) -> None:
     if shell is not None and exercise not in _offered:
         _offered.add(exercise)
         code = "\n\n".join(part["code"] for part in parts if "code" in part)
+        if missing := _missing(code, shell.user_ns):
+            named = ", ".join(f"`{name}`" for name in missing[:3]) + (" and more" if missing[3:] else "")
+            _show_text(f"Run the cells above first: this code uses {named}, made there.")
         shell.set_next_input(f"# The solution of {exercise}\n{code}")
+
+
+def _missing(code: str, known: Container[str]) -> list[str]:
+    """Names that code uses and nobody has made: neither Python, nor the code itself, nor ``known``."""
+    nodes = list(ast.walk(ast.parse(code)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    made = {node.id for node in names if isinstance(node.ctx, ast.Store)} | set(dir(builtins))
+    made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    made |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    made |= {alias.asname or alias.name.partition(".")[0] for node in imports for alias in node.names}
+    names.sort(key=lambda node: (node.lineno, node.col_offset))
+    used = dict.fromkeys(node.id for node in names if node.id not in made)
+    return [name for name in used if name not in known]
 
 
 def _find(exercise: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_the_solution_in_a_plain_python(known, capsys):
 
 
 def test_the_solution_in_a_notebook(known, shell):
+    shell.user_ns["check"] = check
     with capture_output() as shown:
         solution("2.1")
     kinds = [sorted(output.data) for output in shown.outputs]
@@ -84,6 +85,33 @@ def test_its_code_is_offered_once(known, shell, monkeypatch):
         solution("2.1")
         solution("2.1")
     assert offered == ["# The solution of 2.1\nx = 1\nx\n\ncheck('2.1', x)"]
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_code_that_comes_too_early_says_what_it_needs(known, shell, monkeypatch, ran):
+    monkeypatch.setitem(KNOWN["solution"][1], "code", "x = np.eye(2) @ W\nx + b")
+    if ran:
+        shell.user_ns |= {"np": 1, "W": 2, "b": 3, "check": 4}
+    with capture_output() as shown:
+        solution("2.1")
+    told = [o.data["text/markdown"] for o in shown.outputs if "text/markdown" in o.data]
+    early = [text for text in told if text.startswith("Run the cells above first")]
+    word = "Run the cells above first: this code uses `np`, `W`, `b` and more, made there."
+    assert early == ([] if ran else [word])
+
+
+@pytest.mark.parametrize(
+    ("code", "missing"),
+    [
+        ("import a.b, c as d\nfrom e import f\na, d, f, g", ["g"]),
+        ("def f(x, *, y=z):\n    return [i + x for i in y]\nf(1)", ["z"]),
+        ("class C(D): pass\nwith o() as p: C(p), len(q)", ["D", "o", "q"]),
+        ("lambda v: v + W\nW", ["W"]),
+    ],
+)
+def test_what_code_needs(code, missing):
+    assert worked._missing(code, set()) == missing
+    assert worked._missing(code, missing[:1]) == missing[1:]
 
 
 @pytest.mark.parametrize("ask", [hint, solution])
