@@ -48,6 +48,15 @@ PROGRESS = "from lowrank_utils.exercises import progress\n\nprogress()"
 IMPORT = "from lowrank_utils.exercises import check, hint, solution\n\n"
 ASK = '\n\n# hint("{number}")\n# solution("{number}")'
 
+EXPLORER, ITS_END = (
+    '<div class="lowrank-explorer',
+    "</p>\n</div>\n<script>",
+)  # what a script replaces, up to it
+SCRIPTS_OFF = (
+    "No slider here means that scripts are off: run this cell, or choose Trust Notebook in JupyterLab's "
+    "command palette."
+)
+
 
 @dataclass
 class Exercise:
@@ -105,6 +114,16 @@ def shown(outputs: list[NotebookNode], alt: str) -> list[dict[str, str]]:
         else:
             found.append({"text": output.get("text") or data.get("text/plain", "")})
     return found
+
+
+def without_scripts(page: str) -> str:
+    """An explorer that says what to do where its script does not run; any other page as it is."""
+    if EXPLORER not in page:
+        return page
+    before, end, script = page.partition(ITS_END)
+    if not end:
+        raise ReaderError("an explorer without a place for a word to those who see no slider")
+    return f"{before} {SCRIPTS_OFF}{end}{script}"
 
 
 def alt_text(cell: NotebookNode) -> str:
@@ -183,6 +202,8 @@ class _Reading:
                 kind, picture = lighter(png)
                 output.data[kind] = picture
                 output.metadata = nbformat.from_dict({kind: {"alt": alt}})
+            elif page := output.get("data", {}).get("text/html"):
+                output.data["text/html"] = without_scripts(page)
         self.add(new, cell.id)
         if alt:
             words = escape(alt, quote=False).replace("$", "&#36;")

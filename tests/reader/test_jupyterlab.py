@@ -171,6 +171,19 @@ def test_it_can_be_read_in_both_themes(page, theme):
     assert [(v["id"], n["html"][:200]) for v in found["violations"] for n in v["nodes"]] == []
 
 
+def test_an_explorer_that_is_not_trusted_says_so_and_moves_once_it_is(page, folder):
+    kept = reader.text_of(reader.notebook(BOOK.notebooks[RUN], BOOK, outputs=True))
+    (folder / "kept.ipynb").write_text(kept, encoding="utf-8")
+    page.evaluate(OPEN, "kept.ipynb")
+    explorer = page.locator(f"{HERE}.lowrank-explorer").first
+    explorer.get_by_text(reader.SCRIPTS_OFF).wait_for()
+    assert page.locator(f"{HERE}.lowrank-explorer input").count() == 0
+    page.evaluate("() => { jupyterapp.commands.execute('notebook:trust') }")
+    page.locator(".jp-Dialog").get_by_role("button", name="Trust").click()
+    explorer.locator("input[type=range]").wait_for()
+    assert page.get_by_text(reader.SCRIPTS_OFF).count() == 0
+
+
 def change(page, cell, old, new):
     """Click into a line of a cell, write another one in its place, run the cell."""
     cell.locator(".cm-line", has_text=old).click()

@@ -15,10 +15,13 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+
+from lowrank_utils import RankExplorer
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -281,6 +284,17 @@ def test_a_long_cell_says_so_beforehand(tmp_path):
     *_, told, cell = reader.read(path, BOOK).cells
     assert told.source == "*The next cell takes about 20 seconds.*"
     assert cell.metadata.tags == ["raises-exception"]
+
+
+def test_an_explorer_says_what_to_do_where_scripts_are_off():
+    made = RankExplorer(torch.eye(3))._repr_html_()
+    told = BeautifulSoup(reader.without_scripts(made), "html.parser").find("p").get_text()
+    assert told.startswith("W is 3 x 3. Relative error:") and told.endswith(f". {reader.SCRIPTS_OFF}")
+    assert reader.without_scripts("<p>a table</p>") == "<p>a table</p>"
+    with pytest.raises(ReaderError, match="no slider"):
+        reader.without_scripts(made.replace("<p>", "<b>").replace("</p>", "</b>"))
+    kept = reader.notebook(BOOK.notebooks["02_svd_approximation"], BOOK, outputs=True)
+    assert json.dumps(kept).count(reader.SCRIPTS_OFF) == 2
 
 
 @pytest.mark.parametrize(
