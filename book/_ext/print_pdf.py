@@ -47,11 +47,17 @@ def styles() -> str:
     return "\n".join([*faces, CODE_CSS, (ASSETS / "print.css").read_text(encoding="utf-8")])
 
 
+def sheets(page: Page) -> str:
+    """Whose sheets a page is printed on: the groups of functions follow the overview on its own."""
+    return "api" if page.name.startswith("api_") else page.name
+
+
 def foot(page: Page) -> str:
-    """Rule that writes the title of a chapter at the foot of its pages."""
+    """Rule that writes the title of a chapter at the foot of its sheets."""
     title = page.title.replace("\\", "").replace('"', "”")
-    name = f"p-{page.name}"
-    return f'@page {name} {{ @bottom-left {{ content: "{title}" }} }} #{name} {{ page: {name} }}'
+    name = sheets(page)
+    rule = f"#p-{page.name} {{ page: p-{name} }}"
+    return rule if name != page.name else f'@page p-{name} {{ @bottom-left {{ content: "{title}" }} }} {rule}'
 
 
 def one_namespace(page: Page, site: Path) -> None:
@@ -90,7 +96,7 @@ def book(pages: list[Page], site: Path, number: dict[str, int]) -> str:
     title, author = escape(CONFIG["title"]), escape(CONFIG["author"])
     source = re.sub(r"^https?://", "", address(CONFIG["repository"]["url"]))
     chapters = "".join(
-        f'<div class="chapter" id="p-{page.name}">'
+        f'<div class="chapter {"" if sheets(page) == page.name else "follows"}" id="p-{page.name}">'
         + (f'<p class="part">{escape(page.part)}</p>' if page.part else "")
         + f"{page.section}</div>"
         for page in pages

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
 
@@ -28,6 +29,8 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 XHTML = "{http://www.w3.org/1999/xhtml}"
 MATHML = "{http://www.w3.org/1998/Math/MathML}"
 RAW_TEX = re.compile(r"\$\$|\\[a-zA-Z]+\{|\\[()\[\]]")
+LEAST = 400  # letters on a sheet
+CODE_POINTS = 7.5
 PAPER = 650  # pixels between the margins of A4
 TOO_WIDE = """() => [...document.querySelectorAll(".chapter *")]
   .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest("mjx-assistive-mml"))
@@ -128,10 +131,12 @@ def test_pdf_contents_lead_where_they_say(pdf, pages, texts):
     targets = {name.lstrip("/"): place for name, place in pdf.named_destinations.items()}
     first = pdf.get_destination_page_number(targets["p-intro"])
     contents = squeeze("".join(texts[1:first]))
+    titles = {page.name: squeeze(page.title) for page in pages}
     for page in pages:
         number = pdf.get_destination_page_number(targets[f"p-{page.name}"]) + 1
         assert f"{squeeze(page.title)}{number}" in contents
-        assert squeeze(texts[number - 1]).startswith(f"{number}{squeeze(page.title)}")  # its foot
+        foot = f"{number}{titles[print_pdf.sheets(page)]}"
+        assert squeeze(texts[number - 1]).startswith(foot)
         assert all(f"{page.name}--{target}" in targets for target, _ in page.headings())
 
 
@@ -160,6 +165,52 @@ def test_pdf_is_tagged_and_its_fonts_are_embedded(pdf):
             assert {"/FontFile2", "/FontFile3"} & set(inner.get_object()["/FontDescriptor"].get_object())
             names.add(font["/BaseFont"].split("+")[1])
     assert {"STIXGeneral-Regular", "DejaVuSans-Bold", "DejaVuSansMono"} <= names
+
+
+def bare_sheets(reader):
+    """Numbers of the pages with neither a picture nor as much text as a short paragraph and a heading."""
+    found = []
+    for number, page in enumerate(reader.pages, 1):
+        pictures = [x for x in page["/Resources"].get("/XObject", {}).values()]
+        if not pictures and len(squeeze(page.extract_text())) < LEAST:
+            found.append(number)
+    return found
+
+
+def code_sizes(reader):
+    """How many letters of code the PDF has in each size, in points."""
+    found = Counter()
+    for page in reader.pages:
+
+        def note(text, cm, tm, font, size):
+            if font and "Mono" in font.get("/BaseFont", ""):
+                found[round(size * abs(tm[3] * cm[3]), 1)] += len(squeeze(text))
+
+        page.extract_text(visitor_text=note)
+    return found
+
+
+def test_pdf_has_no_sheet_that_is_nearly_blank(pdf):
+    assert bare_sheets(pdf) == [1]  # the title
+
+
+def test_pdf_has_code_in_a_size_that_can_be_read(pdf):
+    sizes = code_sizes(pdf)
+    assert sizes.total() > 50_000 and min(sizes) >= CODE_POINTS, sizes
+
+
+def test_a_bare_sheet_and_small_code_are_seen(browser):
+    face = (print_pdf.FONTS / "DejaVuSansMono.ttf").as_uri()
+    css = (
+        f"@font-face {{ font-family: M; src: url('{face}') }} pre {{ font: 6pt M }} p {{ break-after: page }}"
+    )
+    tab = browser.new_page()
+    tab.goto("about:blank")
+    tab.set_content(f"<style>{css}</style><p>{'word ' * 200}</p><p>one line</p><pre>x = 1</pre>")
+    reader = PdfReader(BytesIO(tab.pdf()))
+    tab.close()
+    assert bare_sheets(reader) == [2, 3]
+    assert min(code_sizes(reader)) < CODE_POINTS
 
 
 def test_pdf_has_all_text_and_no_raw_tex(pdf, pages, texts):
