@@ -21,6 +21,7 @@ from lowrank_utils.lab.repro import set_seed
 from lowrank_utils.lab.stacked import train_nets
 from lowrank_utils.lab.training import train_nn
 from lowrank_utils.layers.conv import LowRankConv
+from lowrank_utils.layers.conv_options import ConvOption, ConvOptions, conv_options
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.model.metrics import accuracy, auc
@@ -35,6 +36,8 @@ from lowrank_utils.search.optimize_rank import OptimizeRank
 
 __all__ = [
     "BudgetExplorer",
+    "ConvOption",
+    "ConvOptions",
     "Cost",
     "CostTable",
     "LayerCost",
@@ -62,6 +65,7 @@ __all__ = [
     "cascade",
     "compress",
     "compress_within",
+    "conv_options",
     "cost_by_layer",
     "cost_table",
     "count_macs",

@@ -159,7 +159,7 @@ def compose(kernels: Sequence[Tensor], form: str) -> Tensor:
 def _of_one_group(W: Tensor, rank: Rank, form: str) -> list[Tensor]:
     """Float64 factors of one group's kernel, outputs first in each; the caller shapes them."""
     if isinstance(rank, tuple):
-        return tucker2_factors(W, *rank)
+        return _tucker2_factors(W, *rank)
     if form == "cp":
         return _cp_factors(W, rank)
     U, S, Vh = leading_svd(unfolding(W, form), rank)
@@ -174,11 +174,12 @@ def _of_one_group(W: Tensor, rank: Rank, form: str) -> list[Tensor]:
     return [U.T, Vh.reshape(rank, len(W), -1).transpose(0, 1)]  # (r, n k_h), (m, r, k_w)
 
 
-def tucker2_factors(W: Tensor, r_out: int, r_in: int) -> list[Tensor]:
+def _tucker2_factors(W: Tensor, r_out: int, r_in: int) -> list[Tensor]:
     """Truncated higher-order SVD of one group: U_in^T (r_in, n), core (r_out, r_in, *k), U_out (m, r_out)."""
     left = leading_svd(unfolding(W, "channel"), r_out)[0].double()  # (m, r_out)
     right = leading_svd(unfolding(W, "input"), r_in)[0].double()  # (n, r_in)
-    core = torch.einsum("mo,ni,mn...->oi...", left, right, W.double())
+    half = torch.einsum("mo,mn...->on...", left, W.double())  # (r_out, n, *k)
+    core = torch.einsum("ni,on...->oi...", right, half)  # (r_out, r_in, *k)
     return [right.T, core, left]
 
 
