@@ -1,8 +1,8 @@
 """Measure every claim about speed and accuracy, side by side with its peer: `make bench`.
 
 One thread, interleaved rounds, medians; ratios, since seconds depend on the machine. Exits with 1 where a
-figure falls short of its floor. `--store` writes the table to book/benchmarks.md; with names of claims it
-measures these alone, and puts their rows in the place of the stored ones.
+figure falls short of its floor; otherwise `--store` writes the tables to book/benchmarks.md. With names of
+claims it measures these alone, and puts their rows in the place of the stored ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from claims import CLAIMS, Row
 from grading import Attack, coursework, robustness
-from report import dated, merged, page, table
+from report import page, table
 from tqdm import tqdm
 
 STORED = Path(__file__).parents[2] / "book" / "benchmarks.md"
@@ -27,12 +27,10 @@ def main() -> int:
     for claim in tqdm(claims, desc="bench", unit="claim"):
         rows += claim()
     print(table(rows))
-    if "--store" in sys.argv:
-        lines = [row.cells() for row in rows]
-        stored = STORED.read_text(encoding="utf-8") if chosen else ""
-        date = dated(stored, chosen)
-        STORED.write_text(page(merged(stored, lines), date), encoding="utf-8")
     short = [row for row in rows if not row.reached]
+    if "--store" in sys.argv and not short:
+        stored = STORED.read_text(encoding="utf-8") if chosen else ""
+        STORED.write_text(page(rows, stored), encoding="utf-8")
     print(f"{len(rows)} figures, {len(short)} below their floor" + "".join(f"\n- {r.claim}" for r in short))
     return bool(short)
 

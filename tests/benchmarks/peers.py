@@ -22,7 +22,17 @@ def tucker_score(net: nn.Module, X: Tensor, y: Tensor, rank: int) -> float:
         return float((trial(X).argmax(1) == y).float().mean())
 
 
-def uniform_svd(net: nn.Module, budget: float) -> nn.Module:
-    """Truncated SVD with the same share of weights in every layer, at least rank 1."""
+def uniform_svd(net: nn.Module, budget: float, *, dense_head: bool = False) -> nn.Module:
+    """Truncated SVD with the same share of weights in every layer, at least rank 1.
+
+    With ``dense_head`` the last layer stays as it is, and the others share what it leaves of the budget.
+    """
     shapes = {name: m.weight.shape for name, m in net.named_modules() if isinstance(m, nn.Linear)}
-    return compress(net, {name: max(1, int(budget * m * n / (m + n))) for name, (m, n) in shapes.items()})
+    sizes = {name: m * n for name, (m, n) in shapes.items()}
+    left = budget * sum(sizes.values())
+    if dense_head:
+        head = next(reversed(shapes))
+        shapes.pop(head)
+        left -= sizes.pop(head)
+    share = left / sum(sizes.values())
+    return compress(net, {name: max(1, int(share * m * n / (m + n))) for name, (m, n) in shapes.items()})

@@ -1,96 +1,133 @@
-"""The table of `make bench`, for the terminal and as a page of the book."""
+"""The tables of `make bench`, for the terminal and as a page of the book.
+
+On the page each row names its run, so that rows measured anew stand beside older ones of another processor.
+"""
 
 from __future__ import annotations
 
 import datetime
 import platform
+import re
+import string
 from importlib.metadata import version
 
 from claims import Row
 from grading import Attack
 
-Cells = tuple[str, ...]
-HEADS: list[Cells] = [
-    ("claim", "ours", "peer", "ratio", "floor"),
-    ("attack", "what happened", "marks of the others"),
-]  # the two tables; a row belongs to the one with as many columns
+Cells = list[str]
 
+TABLES = {
+    "speed": (
+        "Speed",
+        "Milliseconds of one call, the median of interleaved rounds on one thread. *Times faster* is the "
+        "peer's time over ours. Where several sizes were measured, the row shows the least.",
+        ("what", "ours", "peer", "times faster", "floor"),
+    ),
+    "accuracy": (
+        "Accuracy",
+        "Per cent of the test samples, 1000 of MNIST-5k and 360 of digits, means over 5 seeds, without "
+        "fine-tuning unless the row says so. Iris: means of 400 nets, and the difference in points. The "
+        "small-rank SVD: how far its error lies above the smallest possible one.",
+        ("what", "ours", "peer", "held against the floor", "floor"),
+    ),
+    "marking": (
+        "Marking",
+        "Minutes for a class of 60, two at a time. The peer is nbgrader's own run, which has the visible "
+        "tests only.",
+        ("what", "ours", "peer", "held against the ceiling", "ceiling"),
+    ),
+    "attacks": (
+        "Coursework under attack",
+        "One class of assignment a1, marked in one run: eight students with the teacher's answers, and one "
+        "for each line below, whose answer to question 4 (4 of 25 points), or whose file, does harm. What "
+        "stands in code quotes is what the attacker's program said, and the feedback shows. A file that one "
+        "of them wrote was on its own memory disk, and went with it.",
+        ("attack", "what happened", "marks of the others"),
+    ),
+}
+INTRO = """\
+# Benchmarks
 
-def grouped(rows: list[Cells]) -> list[list[Cells]]:
-    """The rows of each table, under its head."""
-    return [[head, *(row for row in rows if len(row) == len(head))] for head in HEADS]
+What the book claims about speed and about whole networks, measured by `make bench`: ours and its peer side by
+side in one run. Ratios travel from machine to machine, times do not. A floor is the least that the project
+promises; `none` promises nothing. The last column names the run.
+"""
+EQUAL_SHARES = """\
+*Equal shares* cuts every layer to the same share of its weights by plain SVD. The head has ten outputs, so
+its share is rank 1, and that is the first thing that fails: with the head left dense, and the others sharing
+the rest, equal shares come within a point of ours at 6 % of the weights. Below that the head is not the whole
+story. The other layers need different shares too, and at 1.5 % equal shares fail with either head.
+"""
+PROCESSORS = """\
+Every floor was met on the processors of these runs, which have AVX-512: `make bench` stores no run that
+falls short. Not every floor travels. On a processor with AVX2 alone the pivoted layer fell short of all three
+of its own: 1.04 to 1.08 for 1.15, 1.07 to 1.09 for 1.20, and 0.86 to 0.89 for 0.95. Measure it
+where you use it.
+"""
 
 
 def table(rows: list[Row | Attack]) -> str:
     """Plain text, a line each."""
-    out = []
-    for cells in grouped([row.cells() for row in rows]):
-        widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-        out += ["\n".join(lines)] if len(cells) > 1 else []
-    return "\n\n".join(out)
+    blocks = []
+    for name, (_, _, head) in TABLES.items():
+        lines = [list(head), *(row.cells() for row in rows if row.table == name)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        blocks += ["\n".join(text)] if len(lines) > 1 else []
+    return "\n\n".join(blocks)
 
 
-def merged(stored: str, new: list[Cells]) -> list[Cells]:
-    """The rows of a stored page, those measured anew replaced; new ones at the end."""
-    lines = [line for line in stored.splitlines() if line.startswith("| ")]
-    old = [cells for line in lines if (cells := tuple(line.strip("| ").split(" | "))) not in HEADS]
-    fresh = {cells[0].split(" (")[0]: cells for cells in new}
-    kept = [fresh.pop(cells[0].split(" (")[0], cells) for cells in old]
-    return [*kept, *fresh.values()]
+def stored_rows(page: str) -> dict[str, list[Cells]]:
+    """The rows of each table of a stored page, and of its runs, by the heading above."""
+    found: dict[str, list[Cells]] = {}
+    for part in page.split("\n## ")[1:]:
+        heading, *lines = part.splitlines()
+        found[heading] = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    return found
 
 
-def markdown(cells: list[Cells]) -> list[str]:
-    """A table as the page shows it."""
-    head, *rows = [f"| {' | '.join(line)} |" for line in cells]
-    return [head, "|---" * len(cells[0]) + "|", *rows]
+def key(row: Cells) -> str:
+    """What a row is about, without the sizes at which it was worst."""
+    return row[0].split(" (")[0]
 
 
-def dated(stored: str, chosen: list[str]) -> str:
-    """When it was measured: all of it, or, with names of claims, these alone since the stored date."""
-    today = datetime.date.today().isoformat()
-    if not chosen:
-        return f"Date: {today}."
-    line = next(line for line in stored.splitlines() if line.startswith("Date: "))
-    first, *since = line.rstrip(".").split("; ")
-    kept = [part for part in since if part.split(" on ")[0] not in chosen]
-    return "; ".join([first, *kept, *(f"{name} on {today}" for name in chosen)]) + "."
-
-
-def page(rows: list[Cells], date: str) -> str:
-    """The page of the book, with machine, versions and date."""
+def this_run() -> str:
+    """Machine, versions and date of a run."""
     with open("/proc/cpuinfo", encoding="utf-8") as info:
-        names = {line.split(":")[1].strip() for line in info if line.startswith("model name")}
+        told = info.read()
+    names = sorted(set(re.findall(r"^model name\s*: (.+)$", told, re.M)))
+    units = "AVX-512" if "avx512f" in told else "AVX2" if "avx2" in told else "neither AVX-512 nor AVX2"
     peers = ("torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum")
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
-    claims, attacks = grouped(rows)
-    return "\n".join(
-        [
-            "# Benchmarks",
-            "",
-            "What the book claims about speed and about whole networks, measured by `make bench`: ours and",
-            "its peer side by side in one run, on one thread, medians of interleaved rounds. Read the",
-            "ratios; times depend on the machine. A floor is the least that the project promises.",
-            "",
-            f"Machine: {', '.join(sorted(names))}, {platform.system()}; "
-            f"Python {platform.python_version()}, {versions}.",
-            date,
-            "",
-            *markdown(claims),
-            "",
-            "Accuracies are means over 5 seeds on 1000 test samples (MNIST-5k) or 360 (digits), without any",
-            "fine-tuning unless the row says so. *Uniform SVD* gives every layer, the head included, the",
-            "same share of its weights. It fails because of the head alone: chapter 6 shows it with the",
-            "head left dense.",
-            "",
-            "## Coursework under attack",
-            "",
-            "One class of assignment a1, marked in one run: eight students with the teacher's answers, and",
-            "one for each line below, whose answer to question 4 (4 of 25 points), or whose file, does harm.",
-            "What stands in code quotes is what the attacker's program said, and the feedback shows. A file",
-            "that one of them wrote was on its own memory disk, and went with it.",
-            "",
-            *markdown(attacks),
-            "",
-        ]
-    )
+    machine = f"{', '.join(names)} with {units}, {platform.system()}"
+    return f"{machine}; Python {platform.python_version()}, {versions}"
+
+
+def page(rows: list[Row | Attack], stored: str = "", run: str = "", date: str = "") -> str:
+    """The page of the book: these rows, and those of a stored page that were not measured again."""
+    old = stored_rows(stored)
+    runs = {name: (when, machine) for name, when, machine in old.get("Runs", [])}
+    new = next(letter for letter in string.ascii_lowercase if letter not in runs)
+    runs[new] = (date or datetime.date.today().isoformat(), run or this_run())
+    tables: dict[str, list[Cells]] = {}
+    for name, (heading, _, _) in TABLES.items():
+        fresh = {key(row.cells()): [*row.cells(), new] for row in rows if row.table == name}
+        kept = [fresh.pop(key(line), line) for line in old.get(heading, [])]
+        tables[name] = [*kept, *fresh.values()]
+    used = [
+        letter for letter in runs if any(line[-1] == letter for lines in tables.values() for line in lines)
+    ]
+    parts = [INTRO]
+    for name, lines in tables.items():
+        heading, told, head = TABLES[name]
+        letters = [[*line[:-1], string.ascii_lowercase[used.index(line[-1])]] for line in lines]
+        parts += [f"## {heading}\n", f"{told}\n", _markdown([*head, "run"], letters)]
+        parts += [EQUAL_SHARES] if name == "accuracy" else []
+    told_runs = [[string.ascii_lowercase[i], *runs[letter]] for i, letter in enumerate(used)]
+    parts += ["## Runs\n", _markdown(["run", "date", "machine and versions"], told_runs), PROCESSORS]
+    return "\n".join(parts)
+
+
+def _markdown(head: Cells, lines: list[Cells]) -> str:
+    first, *rest = [f"| {' | '.join(line)} |" for line in [head, *lines]]
+    return "\n".join([first, "|---" * len(head) + "|", *rest]) + "\n"

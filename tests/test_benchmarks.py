@@ -1,0 +1,55 @@
+"""The page of the benchmarks: rows measured anew beside older ones, each with its run, and units."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
+
+import report  # noqa: E402
+from claims import Row  # noqa: E402
+from grading import Attack  # noqa: E402
+from peers import uniform_svd  # noqa: E402
+from torch import nn  # noqa: E402
+
+STORED = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
+FAST = Row("scan (least: N = 2)", "1.5 ms", "3.0 ms", 2.0, 1.5)
+EXACT = Row("digits", "97.3 %", "dense net 98.1 %", 97.3, 95.5, shown="{:.1f} %", table="accuracy")
+ATTACK = Attack("forks", "a | b # c", "8 of 8", True)
+
+
+def test_the_stored_page_is_what_the_report_writes():
+    assert report.page([], STORED, "nowhere", "2026-01-01") == STORED
+
+
+def test_a_row_measured_anew_names_its_run_and_leaves_the_others():
+    first = report.page([FAST, EXACT, ATTACK], "", "one machine", "2026-01-01")
+    again = Row("scan (least: N = 8)", "1 ms", "4 ms", 4.0, 1.5)
+    page = report.page([again], first, "another machine", "2026-02-02")
+    assert report.stored_rows(page) == {
+        "Speed": [["scan (least: N = 8)", "1 ms", "4 ms", "4.00", "1.50", "b"]],
+        "Accuracy": [["digits", "97.3 %", "dense net 98.1 %", "97.3 %", "95.5 %", "a"]],
+        "Marking": [],
+        "Coursework under attack": [["forks", "a \\| b # c", "8 of 8", "a"]],
+        "Runs": [["a", "2026-01-01", "one machine"], ["b", "2026-02-02", "another machine"]],
+    }
+    assert report.page([FAST, EXACT, ATTACK], page, "one machine", "2026-01-01") == first
+
+
+@pytest.mark.parametrize(("heading", "unit"), [("Speed", "ms"), ("Accuracy", "%"), ("Marking", "min")])
+def test_every_row_of_the_page_has_units(heading, unit):
+    rows = report.stored_rows(STORED)[heading]
+    cells = [cell for row in rows for cell in row[1:3] if cell != "not stored"]
+    assert len(cells) > len(rows) and [cell for cell in cells if unit not in cell.split()] == []
+
+
+@pytest.mark.parametrize("dense_head", [False, True])
+def test_equal_shares_keep_within_the_budget(dense_head):
+    net = nn.Sequential(nn.Linear(100, 80), nn.ReLU(), nn.Linear(80, 60), nn.ReLU(), nn.Linear(60, 10))
+    weights = sum(p.numel() for p in net.parameters() if p.ndim == 2)
+    small = uniform_svd(net, 0.3, dense_head=dense_head)
+    assert isinstance(small[4], nn.Linear) == dense_head
+    left = sum(p.numel() for p in small.parameters() if p.ndim == 2)
+    assert 0.25 * weights < left <= 0.3 * weights
