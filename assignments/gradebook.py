@@ -51,7 +51,7 @@ class ClassBook:
         if not known or stamp.read_text() != digest:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # nbgrader 0.9.6 with SQLAlchemy 2
-                release.assign(self.name, seed, self.folder)
+                release.assign(self.name, seed, self.folder, gradebook=True)
             write(stamp, digest)
         return nbformat.read(path, as_version=4)
 

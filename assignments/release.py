@@ -92,12 +92,16 @@ def parts(name: str) -> list[Path]:
     return sorted(p for p in (HERE / name).glob("[!.]*.*") if p.is_file())
 
 
-def assign(name: str, seed: int, folder: Path) -> nbformat.NotebookNode:
-    """Let nbgrader make the student's version of `name` in the course `folder`, and return it."""
+def assign(name: str, seed: int, folder: Path, *, gradebook: bool = False) -> nbformat.NotebookNode:
+    """Let nbgrader make the student's version of `name` in the course `folder`, and return it.
+
+    With `gradebook`, nbgrader notes the questions and their points in the course's gradebook.
+    """
     teacher = folder / "source" / name / f"{name}.ipynb"
     teacher.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(source(name, seed), teacher)
-    done = course(folder).generate_assignment(name)
+    settings = {"SaveCells": {"enabled": gradebook}, "GenerateAssignment": {"no_database": not gradebook}}
+    done = course(folder, **settings).generate_assignment(name)
     if not done["success"]:
         raise RuntimeError(f"nbgrader could not make {name}:\n{done.get('log')}\n{done.get('error')}")
     return nbformat.read(folder / "release" / name / f"{name}.ipynb", as_version=4)

@@ -73,6 +73,7 @@ def _nbgrader(course, root: Path) -> float:  # type: ignore[no-untyped-def]
     path = root / "course" / "submitted" / "s" / course.name / f"{course.name}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(course.reference, path)
+    release.assign(course.name, 0, root / "course", gradebook=True)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()

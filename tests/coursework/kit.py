@@ -1,6 +1,7 @@
 """Submissions for the tests: the student version, the teacher's answers, and whatever is done to them."""
 
 import copy
+import functools
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +65,7 @@ class Course:
         self.blank = release.assign(name, seed, folder / "course")
         self.reference = filled(self.blank, answers(name, seed))
         self.count = 0
+        self._kept: dict[tuple[str, ...], Marks] = {}
 
     def mark(self, notebook: Notebook | str | bytes, filename: str | None = None) -> Marks:
         """Marks of a notebook, or of a file with this content."""
@@ -89,11 +91,19 @@ class Course:
         return self.mark(filled(self.reference, {k.replace("_", "-"): v for k, v in answers.items()}))
 
     def mistakes(self, pack: Iterable[str]) -> Marks:
-        """Marks of a submission with all of these typical mistakes."""
-        cells: dict[str, str] = {}
-        for case in pack:
-            cells |= wrong(self.name)[case][0]
-        return self.mark(filled(self.reference, cells))
+        """Marks of a submission with all of these typical mistakes; marked once, to be read only."""
+        cases = tuple(pack)
+        if cases not in self._kept:
+            cells: dict[str, str] = {}
+            for case in cases:
+                cells |= wrong(self.name)[case][0]
+            self._kept[cases] = self.mark(filled(self.reference, cells))
+        return self._kept[cases]
+
+    @functools.cached_property
+    def untouched(self) -> Marks:
+        """Marks of the student version as it was handed out; to be read only."""
+        return self.mark(self.blank)
 
 
 def points(marks: Marks) -> dict[str, float]:

@@ -56,7 +56,7 @@ def test_reference_gets_full_marks(course_of: Courses, name: str) -> None:
 @pytest.mark.parametrize("name", release.NAMES)
 def test_blank_gets_nothing(course_of: Courses, name: str) -> None:
     course = course_of(name)
-    marks = course.mark(course.blank)
+    marks = course.untouched
     assert set(points(marks).values()) == {0.0} and set(points(marks)) >= set(full(course))
     assert all(q["missed"] for q in marks["questions"].values())
 
@@ -177,8 +177,9 @@ def test_every_question_has_a_case_to_look_at(course_of: Courses) -> None:
 def test_feedback_shows_the_case_that_failed(course_of: Courses, name: str) -> None:
     """One wrong submission for each question: the call with shapes, what came, what was wanted."""
     course = course_of(name)
-    cases = {case: wrong(name)[case] for n, case, _ in FIRST if n == name}
-    for pack in packed(cases):
+    for pack in packed(wrong(name)):
+        if not {case for n, case, _ in FIRST if n == name} & set(pack):
+            continue
         text = plain(feedback(course, course.mistakes(pack)).replace("`", "").replace("\n", " "))
         for (n, case, question), pieces in FIRST.items():
             if n == name and case in pack:
@@ -191,7 +192,7 @@ def test_feedback_shows_the_case_that_failed(course_of: Courses, name: str) -> N
 def test_feedback_holds_no_answer(course_of: Courses, name: str) -> None:
     """Nor does it show the code of a hidden test: sentences, calls and the student's own errors only."""
     course = course_of(name)
-    for marks in (course.mark(course.blank), course.mistakes(packed(wrong(name))[0])):
+    for marks in (course.untouched, course.mistakes(packed(wrong(name))[0])):
         text = feedback(course, marks)
         assert len(text) > 100
         assert not [s for s in secrets(name) if s in squeeze(text) and "CHECKS" not in s]
@@ -246,9 +247,9 @@ KINDS = {
     "minus-inf": "BAD, INT = -float('inf'), lambda value: -float('inf')\n",
     "huge": "BAD, INT = 1e30, lambda value: 10**30\n",
     "nan-but-for-whole-numbers": "KEEPS = True\nBAD, INT = float('nan'), lambda value: value\n",
-    "empty": "def _spoil(value): return __import__('torch').zeros(0)\n",
-    "wrong-type": "def _spoil(value): return {'a': [None, 'b']}\n",
-    "none": "def _spoil(value): return None\n",
+    "empty": "def _wrapped(function): return lambda *a, **k: __import__('torch').zeros(0)\n",
+    "wrong-type": "def _wrapped(function): return lambda *a, **k: {'a': [None, 'b']}\n",
+    "none": "def _wrapped(function): return lambda *a, **k: None\n",
 }
 WHOLE = {  # questions whose answers hold no other numbers than whole ones: these stay right
     "a0": {"cost-test": 7.0, "luck-test": 1.0},
