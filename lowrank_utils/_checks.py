@@ -132,31 +132,6 @@ def module(value: object, name: str = "model") -> nn.Module:
     return value
 
 
-def linear_layer(model: nn.Module, name: object) -> nn.Linear:
-    """Return the ``nn.Linear`` called ``name`` in ``model``; it must be nobody else's too."""
-    module(model)
-    names = dict(model.named_modules(remove_duplicate=False))
-    linears = sorted(k for k, v in names.items() if type(v) is nn.Linear)
-    if not isinstance(name, str) or name not in names:
-        value_error("layer", name, f"one of the nn.Linear layers {linears}")
-    found = names[name]
-    if type(found) is not nn.Linear:
-        value_error("layer", name, f"an nn.Linear, but is {type(found).__name__}; there are {linears}")
-    twins = sorted(k for k, v in names.items() if v is found and k != name)
-    if twins:
-        value_error("layer", name, f"used under one name only, but is shared with {twins}")
-    tied = sorted(
-        f"{k}.{p}"
-        for k, v in names.items()
-        if v is not found
-        for p, value in v.named_parameters(recurse=False)
-        if value is found.weight
-    )
-    if tied:
-        value_error("layer", name, f"a layer with a weight of its own, but shares it with {tied}")
-    return found
-
-
 def kernel(W: object, groups: object = 1, name: str = "W") -> Tensor:
     """Return ``W`` detached, if it is a finite floating kernel (m, n, *k) with m divisible by ``groups``."""
     if not isinstance(W, Tensor):

@@ -162,55 +162,6 @@ def test_module():
             _checks.module(wrong)
 
 
-def test_linear_layer_finds_it_by_its_dotted_name():
-    net = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 4)))
-    assert _checks.linear_layer(net, "1.1") is net[1][1]
-    assert _checks.linear_layer(net[0], "") is net[0]
-
-
-ONE = nn.Sequential(nn.Linear(2, 2))
-
-
-def _shared():
-    layer = nn.Linear(3, 3)
-    return nn.Sequential(layer, nn.ReLU(), layer)
-
-
-def _tied():
-    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    net[1].weight = net[0].weight
-    return net
-
-
-def _tied_embedding():
-    net = nn.ModuleDict({"embed": nn.Embedding(5, 3), "head": nn.Linear(3, 5)})
-    net["head"].weight = net["embed"].weight
-    return net
-
-
-@pytest.mark.parametrize(
-    ("net", "name", "message"),
-    [
-        (ONE, "fc1", "layer='fc1' must be one of the nn.Linear layers ['0']"),
-        (ONE, 0, "layer=0 must be one of the nn.Linear layers ['0']"),
-        (ONE, None, "layer=None must be one of the nn.Linear layers ['0']"),
-        (nn.Sequential(nn.ReLU()), "0", "layer='0' must be an nn.Linear, but is ReLU; there are []"),
-        (ONE, "", "layer='' must be an nn.Linear, but is Sequential; there are ['0']"),
-        (_shared(), "0", "layer='0' must be used under one name only, but is shared with ['2']"),
-        (_tied(), "0", "layer='0' must be a layer with a weight of its own, but shares it with ['1.weight']"),
-        (
-            _tied_embedding(),
-            "head",
-            "layer='head' must be a layer with a weight of its own, but shares it with ['embed.weight']",
-        ),
-    ],
-)
-def test_linear_layer_refuses_the_rest(net, name, message):
-    with pytest.raises(ValueError) as caught:
-        _checks.linear_layer(net, name)
-    assert str(caught.value) == message
-
-
 def test_long_values_are_cut_and_large_ones_only_named():
     with pytest.raises(ValueError) as caught:
         _checks.value_error("x", "a" * 500, "short")

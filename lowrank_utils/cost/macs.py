@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import copy
 import random
 import re
 import sys
@@ -21,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lowrank_utils import _checks
 from lowrank_utils.cost.operators import LEFT, macs_of, may_hide_products, reckons
 from lowrank_utils.cost.owners import Owners
+from lowrank_utils.layers.copying import copied
 
 _FLAGS = threading.RLock()  # two counts at a time would put back each other's flags
 
@@ -69,21 +68,6 @@ class Tally(TorchDispatchMode):
 
 def _is_float(out: Any) -> bool:
     return any(isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex()) for t in tree_leaves(out))
-
-
-class _Detached(TorchFunctionMode):
-    """Lets deepcopy copy a tensor with a history too, such as the one weight_norm leaves behind."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
-            return args[1].setdefault(id(args[0]), args[0].detach().clone())
-        return func(*args, **(kwargs or {}))
-
-
-def copied(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Model and inputs, to be run as one likes; what was one tensor is one again."""
-    with _Detached():
-        return copy.deepcopy((_checks.module(model), inputs))
 
 
 @contextlib.contextmanager
@@ -135,7 +119,7 @@ def differentiable(outputs: Any) -> list[Tensor]:
 def tally(model: nn.Module, inputs: tuple[Any, ...], *, backward: bool, by_layer: bool) -> Tally:
     """Count one forward, or the backward of its outputs, on a deep copy of everything."""
     with gradients() if backward else torch.no_grad():
-        model, inputs = copied(model, inputs)
+        model, inputs = copied((_checks.module(model), inputs))
         owners = Owners(model if by_layer or backward else nn.Module())
         counter = Tally(owners)
         with _undisturbed(backward):

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import truncated_svd
+
+
+class Product(Tensor):
+    """A product of factors, read as a weight; what is computed with it is a plain tensor.
+
+    nn.TransformerEncoderLayer has a fused path that reads ``linear1.weight`` and calls no layer, unless one
+    of the weights is of a class of its own: so the factors run, wherever a layer in factors stands.
+    """
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Compute with the plain tensors."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
 
 
 class LowRankLinear(nn.Module):
@@ -90,7 +106,7 @@ class LowRankLinear(nn.Module):
     def weight(self) -> Tensor:
         """The dense product U core Vh, (m, n)."""
         U = self.U if self.core is None else self.U @ self.core
-        return U @ self.Vh
+        return (U @ self.Vh).as_subclass(Product)
 
     @classmethod
     @torch.no_grad()

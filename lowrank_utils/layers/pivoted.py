@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import truncated_svd
+from lowrank_utils.layers.linear import Product
 
 
 def _affine(A: Tensor, x: Tensor, b: Tensor | None, out: Tensor | None = None) -> Tensor:
@@ -72,7 +73,8 @@ class PivotedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The dense W, (m, n)."""
-        return torch.cat([self.pivots, self.coefficients @ self.pivots])[self.position]
+        W = torch.cat([self.pivots, self.coefficients @ self.pivots])[self.position]
+        return W.as_subclass(Product)
 
     @property
     def bias(self) -> Tensor | None:

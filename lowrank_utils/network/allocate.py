@@ -17,6 +17,7 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.layers.which import layers_of
 from lowrank_utils.network.knapsack import Options, cheapest_choice
 
 
@@ -44,13 +45,13 @@ def layer_options(
     by_macs = _checks.choice(cost, "cost", ("params", "macs")) == "macs"
     if by_macs and moments is None:
         _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
-    names = [name for name, layer in _checks.module(model).named_modules() if type(layer) is nn.Linear]
-    names = [name for name in names if moments is None or name in moments]
-    if not names:
+    views = layers_of(_checks.module(model))
+    views = {name: seen for name, seen in views.items() if moments is None or name in moments}
+    if not views:
         _checks.value_error("model", model, "a module with an nn.Linear that is ranked")
     options = {}
-    for name in names:
-        W, rows = _checks.linear_layer(model, name).weight, 1.0
+    for name, seen in views.items():
+        W, rows = seen.weight, 1.0
         if moments is None:
             S = singular_values(W).cpu().numpy()
             S = S / max(float(np.linalg.norm(S)), np.finfo(float).tiny)

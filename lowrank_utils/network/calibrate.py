@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -11,6 +10,9 @@ from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
+from lowrank_utils.layers.copying import copied
+from lowrank_utils.layers.views import view
+from lowrank_utils.layers.which import hooked_input, layers_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -54,20 +56,22 @@ def calibrate(
         [0.2222, 0.2222, 0.2222]
     """
     temperature = _checks.real(temperature, "temperature", low=0.0, open_low=True)
-    small = copy.deepcopy(_checks.module(model)).eval().requires_grad_(False)
-    linears = {name: layer for name, layer in small.named_modules() if type(layer) is nn.Linear}
-    if not linears:
+    names = layers_of(_checks.module(model))
+    if not names:
         _checks.value_error("model", model, "a module with an nn.Linear in it")
+    small = copied(model).eval().requires_grad_(False)
     found: dict[str, Moments] = {}
-    for name, layer in linears.items():
-        layer.register_forward_hook(_recorder(name, found), with_kwargs=True)
+    for name in names:
+        small.get_submodule(name).register_forward_hook(
+            _recorder(name, found), with_kwargs=True, prepend=True
+        )
     samples, fast = 0, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused path calls no layer
     try:
         for inputs, labels in tqdm(_batches(X, y, batch_size), desc="calibrate", leave=False, delay=1.0):
             samples += len(inputs)
             with torch.set_grad_enabled(labels is not None):
-                scores = small(inputs)
+                scores = small(inputs.detach().clone())  # it may work in place
                 if labels is not None and scores.requires_grad:  # it does not if no layer was called
                     loss = nn.functional.cross_entropy(scores / temperature, labels, reduction="sum")
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -97,13 +101,14 @@ def _batches(X: Tensor | Batches, y: Tensor | None, size: int) -> Iterator[tuple
 
 def _recorder(name: str, found: dict[str, Moments]) -> Callable[..., Tensor | None]:
     def record(
-        layer: nn.Linear, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+        layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> Tensor | None:
-        m, n = layer.weight.shape
+        seen = view(layer)
+        m, n = seen.weight.shape
         if name not in found:
             found[name] = Moments.empty(n, output.device)
         moments = found[name]
-        moments.add((args[0] if args else kwargs["input"]).detach().reshape(-1, n).double())
+        moments.add(seen.rows(hooked_input(args, kwargs).detach()).double())
         if not torch.is_grad_enabled():
             return None
         if moments.gradient is None:
@@ -111,7 +116,7 @@ def _recorder(name: str, found: dict[str, Moments]) -> Callable[..., Tensor | No
         total = moments.gradient
 
         def add(gradient: Tensor) -> None:
-            g = gradient.reshape(-1, m).double()
+            g = seen.output_rows(gradient).double()
             total.addmm_(g.T, g)
 
         if not output.requires_grad:  # the first layer: the graph begins at its output

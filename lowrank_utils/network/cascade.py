@@ -8,7 +8,6 @@ data-aware factors. Least squares in closed form; no gradient step.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -18,8 +17,9 @@ from tqdm import tqdm
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import weighted_factors
-from lowrank_utils.layers.linear import LowRankLinear
-from lowrank_utils.layers.pivoted import PivotedLinear
+from lowrank_utils.layers.copying import copied, put, replaced
+from lowrank_utils.layers.views import view
+from lowrank_utils.layers.which import hooked_input, layer_of
 
 
 @torch.no_grad()
@@ -62,69 +62,60 @@ def cascade(
     for name in ranks:
         if name not in moments:
             _checks.value_error("ranks", dict(ranks), f"of layers that have moments: {sorted(moments)}")
-        m, n = _checks.linear_layer(model, name).weight.shape
+        m, n = view(layer_of(model, name)).weight.shape
         _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
-    dense, small = copy.deepcopy(_checks.module(model)).eval(), copy.deepcopy(model).eval()
+    dense, small = copied(_checks.module(model)).eval(), copied(model).eval()
+    new: dict[str, nn.Module] = {}
     changed = False  # until something is, a layer's inputs are those of the dense net
     for name in tqdm(moments, desc="cascade", leave=False, delay=1.0):
-        linear, seen = _checks.linear_layer(dense, name), moments[name]
-        W, n = linear.weight.double(), linear.in_features
-        b = torch.zeros(len(W)).to(W) if linear.bias is None else linear.bias.double()
+        layer, seen = view(layer_of(dense, name)), moments[name]
+        W = layer.weight.double()
+        n = W.shape[1]
+        b = torch.zeros(len(W)).to(W) if layer.bias is None else layer.bias.double()
         if changed:
             joint = _joint_moments(dense, small, name, X.split(batch_size))  # type: ignore[no-untyped-call]
             C, K = joint.covariance[:n, :n], joint.covariance[n:, :n]  # Cov(x'), Cov(y, x')
-            damped = C + (ridge * C.trace() / n + torch.finfo(C.dtype).tiny) * torch.eye(n).to(C)
+            power = (C.trace() + joint.mean[:n].square().sum()) / n  # rounding makes C off by eps of it
+            eps = torch.finfo(C.dtype)
+            damped = C + (ridge * C.trace() / n + n * eps.eps * power + eps.tiny) * torch.eye(n).to(C)
             W = W + torch.linalg.solve(damped, K - W @ C, left=False)
             b = joint.mean[n:] - W @ joint.mean[:n]  # E[y] - W* E[x']
             seen = Moments(joint.rows, joint.samples, joint.mean[:n], C, seen.gradient)
         elif name not in ranks:
             continue
-        new = _layer(W, b, seen, ranks.get(name), linear, pivoted)
-        if name == "":
-            small = new  # the model is itself the layer
+        if name in ranks:
+            A, B, change = weighted_factors(W, seen).at(ranks[name])
+            new[name] = layer.low_rank(A, B, b + change, pivoted=pivoted)
         else:
-            small.set_submodule(name, new)
-        changed = True
-    for old, other in zip(model.modules(), small.modules(), strict=True):
-        other.training = old.training
-    return small
-
-
-def _layer(
-    W: Tensor, b: Tensor, seen: Moments, rank: int | None, like: nn.Linear, pivoted: bool
-) -> nn.Module:
-    if rank is not None:
-        U, Vh, change = weighted_factors(W, seen).at(rank)
-        form = PivotedLinear if pivoted else LowRankLinear
-        return form.from_factors(U, Vh, b + change).to(like.weight.dtype)
-    new = {"device": W.device, "dtype": like.weight.dtype}
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, W.shape[1], W.shape[0], **new)  # type: ignore[no-untyped-call]
-    linear.weight.copy_(W)
-    linear.bias.copy_(b)
-    return linear
+            new[name] = layer.dense(W, b)
+        small, changed = put(small, name, new[name]), True
+    return replaced(model, new)
 
 
 def _joint_moments(dense: nn.Module, small: nn.Module, name: str, batches: tuple[Tensor, ...]) -> Moments:
     """Moments of (x', y): the small net's input to a layer, and the dense net's output of it."""
     inputs: list[Tensor] = []  # clones, since a later operation may work in place
     outputs: list[Tensor] = []
-    m, n = dense.get_submodule(name).weight.shape  # type: ignore[misc]
+    layer = view(dense.get_submodule(name))
+    m, n = layer.weight.shape
     handles = [
         small.get_submodule(name).register_forward_pre_hook(
-            lambda _, args, kwargs: inputs.append((args[0] if args else kwargs["input"]).clone()),
+            lambda _, args, kwargs: inputs.append(layer.rows(hooked_input(args, kwargs)).clone()),
             with_kwargs=True,
         ),
-        dense.get_submodule(name).register_forward_hook(lambda _, args, out: outputs.append(out.clone())),
+        dense.get_submodule(name).register_forward_hook(
+            lambda _, args, out: outputs.append(layer.output_rows(out).clone()), prepend=True
+        ),
     ]
     joint = Moments.empty(n + m, batches[0].device)
     try:
         for X in batches:
             inputs.clear()
             outputs.clear()
-            small(X)
-            dense(X)
+            small(X.clone())  # it may work in place
+            dense(X.clone())
             for x, y in zip(inputs, outputs, strict=True):
-                joint.add(torch.cat([x.reshape(-1, n), y.reshape(-1, m)], 1).double())
+                joint.add(torch.cat([x, y], 1).double())
             joint.samples += len(X)
     finally:
         for handle in handles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 from torch import nn
@@ -10,9 +9,11 @@ from torch import nn
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.ranks import break_even_rank
+from lowrank_utils.factors.svd import truncated_svd
 from lowrank_utils.factors.weighted import weighted_factors
-from lowrank_utils.layers.linear import LowRankLinear
-from lowrank_utils.layers.pivoted import PivotedLinear
+from lowrank_utils.layers.copying import replaced
+from lowrank_utils.layers.views import View, view
+from lowrank_utils.layers.which import layer_of, layers_of
 
 
 def compress(
@@ -50,31 +51,27 @@ def compress(
     _checks.module(model)
     if not isinstance(ranks, Mapping):
         rank = _checks.integer(ranks, "ranks", low=1)
-        linears = {k: v for k, v in model.named_modules() if type(v) is nn.Linear}
-        ranks = {k: rank for k, v in linears.items() if rank <= break_even_rank(*v.weight.shape)}
+        views = layers_of(model)
+        ranks = {k: rank for k, v in views.items() if rank <= break_even_rank(*v.weight.shape)}
         if not ranks:
-            _checks.value_error("ranks", rank, f"at most the break-even rank of a layer in {list(linears)}")
+            _checks.value_error("ranks", rank, f"at most the break-even rank of a layer in {list(views)}")
     new: dict[str, nn.Module] = {}
     for name, rank in ranks.items():
-        linear = _checks.linear_layer(model, name)
+        layer = view(layer_of(model, name))
         seen = None if moments is None else moments.get(name)
         if moments is not None and seen is None:
             _checks.value_error("moments", sorted(moments), f"there for layer {name!r}")
-        m, n = linear.weight.shape
-        new[name] = _low_rank(linear, _checks.rank(rank, m, n, f"ranks[{name!r}]"), seen, pivoted)
-    if "" in new:
-        return new[""]  # the model is itself the layer
-    small = copy.deepcopy(model)
-    for name, layer in new.items():
-        small.set_submodule(name, layer)
-    return small
+        m, n = layer.weight.shape
+        rank = _checks.rank(rank, m, n, f"ranks[{name!r}]")
+        new[name] = _low_rank(layer, rank, seen, pivoted, f"{name}.weight")
+    return replaced(model, new)
 
 
-def _low_rank(linear: nn.Linear, rank: int, seen: Moments | None, pivoted: bool) -> nn.Module:
-    form = PivotedLinear if pivoted else LowRankLinear
-    if seen is None:
-        return form.from_linear(linear, rank)
-    A, B, b = weighted_factors(linear.weight, seen).at(rank)
-    if linear.bias is not None:
-        b = b + linear.bias.detach()
-    return form.from_factors(A, B, b).to(linear.weight.dtype).train(linear.training)
+def _low_rank(layer: View, rank: int, seen: Moments | None, pivoted: bool, what: str) -> nn.Module:
+    W, b = _checks.matrix(layer.weight, what), layer.bias
+    if seen is not None:
+        A, B, change = weighted_factors(W, seen).at(rank)
+        return layer.low_rank(A, B, change if b is None else b + change, pivoted=pivoted)
+    U, S, Vh = truncated_svd(W, rank)
+    root = S.sqrt()
+    return layer.low_rank(U * root, root[:, None] * Vh, b, pivoted=pivoted)

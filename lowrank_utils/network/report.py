@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.layers.views import view
+from lowrank_utils.layers.which import layer_of
 from lowrank_utils.network.knapsack import Options
 
 
@@ -79,7 +80,7 @@ def layer_reporter(
     """Function that gives the rows of the network with these ranks."""
     energies = {}
     for name in options:
-        W = _checks.linear_layer(model, name).weight
+        W = view(layer_of(model, name)).weight
         energies[name] = (W.shape[0], W.shape[1]), weighted_factors(W, moments[name]).S.square()
 
     def row(name: str, rank: int | None) -> LayerReport:

@@ -122,22 +122,21 @@ def find_rank(
         >>> find_rank(net, "0", X, y, max_drop=0.0, max_rank=2).curve
         {1: 0.5, 2: 1.0}
     """
-    linear = _checks.linear_layer(_checks.module(model), layer)
+    nested = NestedLayer(model, layer)
     _checks.labelled(X, y)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
-    m, n = _checks.matrix(linear.weight, f"{layer}.weight").shape
+    m, n = _checks.matrix(nested.view.weight, f"{layer}.weight").shape
     max_rank = break_even_rank(m, n) if max_rank is None else _checks.rank(max_rank, m, n, "max_rank")
     _checks.choice(method, "method", ("scan", "binary"))
-    nested = NestedLayer(model, layer)
 
     at_rank: Callable[[int], object]
     if callable(metric):
         call = metric
-        baseline = _scored(call(nested.model, X, y), "of the full model")
-        nested.check_called()
+        value = nested.check_called(lambda copy: call(copy, X, y))
+        baseline = _scored(value, "of the full model")
 
         def at_rank(rank: int) -> object:
-            return call(nested.set_rank(rank).eval(), X, y)
+            return call(nested.at(rank), X, y)
     else:
         of_logits = _OF_LOGITS[_checks.choice(metric, "metric", _OF_LOGITS)]
         outputs = nested.outputs(X)

@@ -1,109 +1,136 @@
 """Every rank of one layer for little more than one: rank-1 updates of its output, the prefix run once.
 
 W_r = W_{r-1} + s_r u_r v_r^T, so the layer's output obeys y_r = y_{r-1} + (x v_r) s_r u_r^T: one rank-1
-update a rank instead of a product, after one SVD. What runs before the layer is run once.
+update a rank instead of a product, after one SVD. What runs before the layer is run once. Where that is not
+what the cut model computes (it is tried at both ends), every rank is cut and run as a whole.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import thin_svd
+from lowrank_utils.layers.copying import copied, replaced
+from lowrank_utils.layers.views import view
+from lowrank_utils.layers.which import hooked_input, layer_of
+
+_ROOM = {torch.float32: 1e-3, torch.float64: 1e-8}  # of the largest output; other dtypes are run as a whole
 
 
 class NestedLayer:
-    r"""A private copy of a model in which one linear layer has whatever rank is asked for.
+    r"""A model in which one layer has whatever rank is asked for; the one given is never touched.
 
     Args:
-        model: Any module; it is copied, never touched.
-        layer: Dotted name of an ``nn.Linear`` in it.
+        model: Any module.
+        layer: Dotted name of a layer in it that has a ``View``.
 
     Raises:
-        ValueError: If the layer does not exist, is no ``nn.Linear`` or is shared.
+        ValueError: If the layer does not exist or cannot be replaced.
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
-        _checks.linear_layer(model, layer)
-        self.model = copy.deepcopy(model).eval()
-        self._layer = _checks.linear_layer(self.model, layer)
-        self._name = layer
+        self.name, self.original = layer, model
+        self.view = view(layer_of(model, layer))
         self._factors: tuple[Tensor, Tensor, Tensor] | None = None
-        self.called = False
-        # a hook also keeps nn.TransformerEncoderLayer off its fused path, which never calls the layer
-        self._layer.register_forward_pre_hook(lambda *_: setattr(self, "called", True))
-
-    def check_called(self) -> None:
-        """Raise if no forward of the copy has called the layer yet: every rank would score alike."""
-        if not self.called:
-            _checks.value_error("layer", self._name, "called in the model's forward, but never is")
 
     @property
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """U (m, k), S (k,), Vh (k, n) of the layer's weight: one SVD, at the first use."""
         if self._factors is None:
-            dtype = self._layer.weight.dtype
-            U, S, Vh = thin_svd(_checks.matrix(self._layer.weight, f"{self._name}.weight"))
-            self._factors = U.to(dtype), S.to(dtype), Vh.to(dtype)
+            W = _checks.matrix(self.view.weight, f"{self.name}.weight")
+            U, S, Vh = thin_svd(W)
+            self._factors = U.to(W.dtype), S.to(W.dtype), Vh.to(W.dtype)
         return self._factors
 
-    def set_rank(self, rank: int) -> nn.Module:
-        """Give the copy's layer this rank, in two factors, and return the copy."""
+    def at(self, rank: int) -> nn.Module:
+        """The model with this rank: what ``compress`` returns, in eval mode."""
         U, S, Vh = self.factors
-        A, B, b = U[:, :rank] * S[:rank], Vh[:rank], self._layer.bias  # (m, r), (r, n), (m,)
-        self._override(lambda input: nn.functional.linear(nn.functional.linear(input, B), A, b))
-        return self.model
+        root = S[:rank].sqrt()
+        layer = self.view.low_rank(U[:, :rank] * root, root[:, None] * Vh[:rank], self.view.bias)
+        return replaced(self.original, {self.name: layer}).eval()
 
-    def _override(self, forward: Callable[[Tensor], Tensor]) -> None:
-        self._layer.forward = forward  # type: ignore[method-assign,assignment]  # hooks stay in force
+    def check_called(self, call: Callable[[nn.Module], Any]) -> Any:
+        """What ``call`` gives for a copy of the model; raise if the layer has no part in it.
+
+        Every rank would score alike then.
+        """
+        model, called = copied(self.original).eval(), []
+        # a hook also keeps nn.TransformerEncoderLayer off its fused path, which never calls the layer
+        model.get_submodule(self.name).register_forward_pre_hook(lambda *_: called.append(True))
+        value = call(model)
+        if not called:
+            _checks.value_error("layer", self.name, "called in the model's forward, but never is")
+        return value
 
     @torch.no_grad()
     def outputs(self, X: Tensor) -> NestedOutputs:
         """The model's outputs on X at every rank, one after the other."""
         return NestedOutputs(self, X)
 
-    def record(self, X: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Output on X and the layer's input at each call; the modules before it are frozen."""
-        inputs: list[Tensor] = []
+
+class Replay:
+    """A copy of the model that has run once on X: from then on only what comes after the layer runs."""
+
+    def __init__(self, nested: NestedLayer, X: Tensor) -> None:
+        self.model, self._X = copied(nested.original).eval(), X
+        self.layer = self.model.get_submodule(nested.name)
+        self.inputs: list[Tensor] = []
+        self.shape = torch.Size()
+        self.full = self._record()
+        if not self.inputs:
+            _checks.value_error("layer", nested.name, "called in the model's forward, but never is")
+
+    def run(self, output: Callable[[], Tensor]) -> Tensor:
+        """The model's output where this is the layer's."""
+        self.layer.forward = lambda *_, **__: output()  # hooks stay in force
+        return self.model(self._X.clone())  # type: ignore[no-any-return]
+
+    def _record(self) -> Tensor:
+        """Run once, keep the layer's input at each call, and freeze what comes before it."""
         done: dict[nn.Module, Tensor] = {}
         again: set[nn.Module] = set()
         versions: dict[nn.Module, list[int]] = {}
+        forward = self.layer.forward
 
         def started(module: nn.Module, args: tuple[object, ...]) -> None:
             versions[module] = _versions(args)
 
         def finished(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             in_place = versions.pop(module) != _versions(args)  # a replay would not change its input
-            if module is self._layer or module in done or in_place:
+            if module is self.layer or module in done or in_place:
                 again.add(module)
-            elif not inputs and isinstance(output, Tensor) and any(True for _ in module.parameters()):
+            elif not self.inputs and isinstance(output, Tensor) and any(True for _ in module.parameters()):
                 for inner in module.modules():
                     done.pop(inner, None)
                 done[module] = output.clone()
 
-        def reached(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            inputs.append((args[0] if args else kwargs["input"]).clone())
+        def reached(*args: Tensor, **kwargs: Tensor) -> Tensor:
+            self.inputs.append(hooked_input(args, kwargs).clone())
+            output: Tensor = forward(*args, **kwargs)
+            self.shape = output.shape
+            return output
 
         modules = list(self.model.modules())
+        hooks = {m for m in modules if m._forward_hooks or m._forward_pre_hooks}
+        hooked = {m for m in modules if hooks & set(m.modules())}  # a hook may do what a replay would not
         handles = [module.register_forward_pre_hook(started) for module in modules]
         handles += [module.register_forward_hook(finished) for module in modules]
-        handles.append(self._layer.register_forward_pre_hook(reached, with_kwargs=True))
+        self.layer.forward = reached
         try:
-            output = self.model(X)
+            output: Tensor = self.model(self._X.clone())
         finally:
             for handle in handles:
                 handle.remove()
-        if len(inputs) == 1:
+        if len(self.inputs) == 1:
             for module, value in done.items():
-                if module not in again:
-                    module._forward_pre_hooks.clear()  # the value is what its hooks made of it
-                    module._forward_hooks.clear()
+                if module not in again | hooked:
                     module.forward = lambda *_, value=value, **__: value.clone()
-        return output, inputs
+        return output
 
 
 def _versions(args: tuple[object, ...]) -> list[int]:
@@ -111,44 +138,56 @@ def _versions(args: tuple[object, ...]) -> list[int]:
     return [arg._version for arg in args if isinstance(arg, Tensor) and not arg.is_inference()]
 
 
+def _close(got: Tensor, wanted: Tensor, room: float) -> bool:
+    scale = float(wanted.abs().max()) if wanted.numel() else 0.0
+    return got.shape == wanted.shape and bool(((got - wanted).abs() <= room * scale).all())
+
+
 class NestedOutputs:
-    """Model outputs on one X: ``full``, then ``next()`` for rank 1, 2, ..., or ``at(rank)``."""
+    """Model outputs on one X: ``full``, then ``at(rank)`` for one rank after the other."""
 
     def __init__(self, nested: NestedLayer, X: Tensor) -> None:
         self._nested, self._X = nested, X
-        self.full, inputs = nested.record(X)
-        nested.check_called()
-        self._once = len(inputs) == 1
-        self._input = inputs[0]
-        self._rank = 0
+        self._replay: Replay | None = Replay(nested, X)
+        self.full = self._replay.full
+        self._rank = -1
+        if len(self._replay.inputs) > 1 or not self._agrees():
+            self._replay = None
 
     @torch.no_grad()
     def at(self, rank: int) -> Tensor:
         """The model's output with the layer at this rank."""
-        if not self._once:
-            return self._nested.set_rank(rank)(self._X)  # type: ignore[no-any-return]
-        if self._rank == 0:
-            self._start()
-        if rank < self._rank:
-            self._restart()
+        if self._replay is None:
+            return self._nested.at(rank)(self._X.clone())  # type: ignore[no-any-return]
+        return self._quick(self._replay, rank)
+
+    def _agrees(self) -> bool:
+        """Whether the quick way gives the whole model at full rank, and the cut one at rank 1."""
+        room = _ROOM.get(self.full.dtype, 0.0) if isinstance(self.full, Tensor) else 0.0
+        if self._replay is None or room == 0 or self._nested.view.weight.dtype not in _ROOM:
+            return False
+        k = len(self._nested.factors[1])
+        ends = {k: self.full, 1: self._nested.at(1)(self._X.clone())}
+        try:
+            quick = {rank: self._quick(self._replay, rank) for rank in ends}
+        except Exception:  # a frozen part no longer does what another one waits for
+            return False
+        return all(_close(quick[rank], wanted, room) for rank, wanted in ends.items())
+
+    def _quick(self, replay: Replay, rank: int) -> Tensor:
+        if self._rank < 0:
+            U, S, Vh = self._nested.factors
+            self._Ut = U.T.contiguous()  # (k, m)
+            self._Z = (Vh @ self._nested.view.rows(replay.inputs[0]).T) * S[:, None]  # (k, N), projections
+        if self._rank < 0 or rank < self._rank:
+            bias, m = self._nested.view.bias, self._Ut.shape[1]
+            start = self._Z.new_zeros(m) if bias is None else bias
+            self._sum, self._rank = start.expand(self._Z.shape[1], m).clone(), 0  # (N, m)
         for r in range(self._rank, rank) if rank - self._rank < 4 else ():
             self._sum.addr_(self._Z[r], self._Ut[r])
             self._rank += 1
         if self._rank < rank:
             self._sum.addmm_(self._Z[self._rank : rank].T, self._Ut[self._rank : rank])
             self._rank = rank
-        return self._nested.model(self._X)  # type: ignore[no-any-return]
-
-    def _start(self) -> None:
-        U, S, Vh = self._nested.factors
-        x = self._input.reshape(-1, Vh.shape[1])  # (N, n)
-        self._Ut = U.T.contiguous()  # (k, m)
-        self._Z = (Vh @ x.T) * S[:, None]  # (k, N), scaled projections
-        self._restart()
-        shape = (*self._input.shape[:-1], U.shape[0])
-        self._nested._override(lambda input: self._sum.view(shape).clone())  # a later op may work in place
-
-    def _restart(self) -> None:
-        bias, m = self._nested._layer.bias, self._Ut.shape[1]
-        start = self._Z.new_zeros(m) if bias is None else bias
-        self._sum, self._rank = start.expand(self._Z.shape[1], m).clone(), 0  # (N, m)
+        view = self._nested.view  # a copy goes out, since a later operation may work in place
+        return replay.run(lambda: view.output(self._sum, replay.shape).clone())

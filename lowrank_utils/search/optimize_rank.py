@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.ranks import break_even_rank
+from lowrank_utils.layers.views import view
+from lowrank_utils.layers.which import layer_of, layers_of
 from lowrank_utils.model.metrics import Metric
 from lowrank_utils.search.find_rank import RankSearch, find_rank
 
@@ -54,13 +56,14 @@ class OptimizeRank:
     ) -> None:
         _checks.module(model)
         _checks.labelled(X, y)
-        linears = [name for name, module in model.named_modules() if type(module) is nn.Linear]
-        if layer is None and not linears:
+        if layer is None:
+            layer = next(iter(layers_of(model)), None)
+        if layer is None:
             _checks.value_error("model", model, "a module with an nn.Linear in it")
         self.X, self.y, self.model, self.metric = X, y, model, metric
-        self.layer = linears[0] if layer is None else layer
+        self.layer = layer
         self.delta = _checks.real(delta, "delta", low=0.0)
-        m, n = _checks.linear_layer(model, self.layer).weight.shape
+        m, n = view(layer_of(model, layer)).weight.shape
         self._shape = (m, n)
         self.max_rank = break_even_rank(m, n, core=True)
 

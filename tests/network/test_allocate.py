@@ -307,7 +307,7 @@ SHARED = nn.Sequential(NET[0], NET[0])
             ValueError,
             "model=Sequential must be a module with an nn.Linear that is",
         ),
-        (SHARED, 0.5, {}, ValueError, "layer='0' must be used under one name only, but is shared with ['1']"),
+        (SHARED, 0.5, {}, ValueError, "model=Sequential must be a module with an nn.Linear that is ranked"),
         ("net", 0.5, {}, TypeError, "model='net' must be a torch.nn.Module"),
     ],
 )

@@ -27,7 +27,7 @@ def rows_by_hand(model, layer, X, y=None, temperature=3.0):
         shifts.append(torch.zeros_like(out, requires_grad=True))
         return out + shifts[-1]
 
-    other.get_submodule(layer).register_forward_hook(shift, with_kwargs=True)
+    other.get_submodule(layer).register_forward_hook(shift, with_kwargs=True, prepend=True)
     for i in range(len(X)):
         shifts.clear()
         logits = other(X[i : i + 1].clone())[0]
@@ -149,9 +149,11 @@ def test_float32_is_summed_in_float64():
 
 def test_only_what_was_called_and_every_layer_once():
     shared = nn.Linear(4, 4)
-    net = Lambda(lambda s, x: s.a(s.b(x)), a=shared, b=shared, idle=nn.Linear(4, 4))
-    got = calibrate(net, torch.randn(10, 4), torch.randint(0, 4, (10,)))
-    assert list(got) == ["a"] and got["a"].rows == 20
+    layers = {"a": shared, "b": shared, "twice": nn.Linear(4, 4), "idle": nn.Linear(4, 4)}
+    net = Lambda(lambda s, x: s.a(s.b(s.twice(s.twice(x)))), **layers)
+    with pytest.warns(UserWarning, match=r"^left as they are: 'a' shares its weight with \['b'\]$"):
+        got = calibrate(net, torch.randn(10, 4), torch.randint(0, 4, (10,)))
+    assert list(got) == ["twice"] and got["twice"].rows == 20
 
 
 def test_in_the_order_of_the_calls():

@@ -357,11 +357,23 @@ def _broken():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"layer": "fc1"}, ValueError, "layer='fc1' must be one of the nn.Linear layers ['0', '2']"),
-        ({"layer": 0}, ValueError, "layer=0 must be one of the nn.Linear layers ['0', '2']"),
-        ({"layer": "1"}, ValueError, "layer='1' must be an nn.Linear, but is ReLU; there are ['0', '2']"),
-        ({"model": _shared(), "layer": "0"}, ValueError, "layer='0' must be used under one name only"),
-        ({"model": _tied(), "layer": "1"}, ValueError, "layer='1' must be a layer with a weight of its own"),
+        ({"layer": "fc1"}, ValueError, "layer='fc1' must be one of the layers ['0', '2']"),
+        ({"layer": 0}, ValueError, "layer=0 must be one of the layers ['0', '2']"),
+        (
+            {"layer": "1"},
+            ValueError,
+            "layer='1' must be one of the layers ['0', '2'], but it is ReLU",
+        ),
+        (
+            {"model": _shared(), "layer": "0"},
+            ValueError,
+            "layer='0' must be one of the layers [], but it shares",
+        ),
+        (
+            {"model": _tied(), "layer": "1"},
+            ValueError,
+            "layer='1' must be one of the layers [], but it shares",
+        ),
         (
             {"model": Idle(), "layer": "idle"},
             ValueError,

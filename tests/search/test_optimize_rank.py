@@ -161,7 +161,7 @@ def test_callable_metrics():
         ({"delta": -0.1}, ValueError, "delta=-0.1 must be a finite number >= 0"),
         ({"delta": math.nan}, ValueError, "delta=nan must be a finite number >= 0"),
         ({"delta": "0.1"}, TypeError, "delta='0.1' must be a finite number >= 0"),
-        ({"layer": "fc1"}, ValueError, "layer='fc1' must be one of the nn.Linear layers ['0']"),
+        ({"layer": "fc1"}, ValueError, "layer='fc1' must be one of the layers ['0']"),
         ({"X": [[1.0]]}, TypeError, "X and y must be tensors, not list and Tensor"),
         ({"y": torch.zeros(3)}, ValueError, "y has 3 labels, but must have one for each of the 4 samples"),
     ],

@@ -1,0 +1,76 @@
+"""A copy of a model that can be run and changed as one likes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Things = TypeVar("Things")
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+class _Detached(TorchFunctionMode):
+    """Lets deepcopy copy a tensor with a history too, such as the one weight_norm leaves behind."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[1].setdefault(id(args[0]), args[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def copied(things: Things) -> Things:
+    """A deep copy; what was one tensor is one again, and one with a history is copied without it."""
+    with torch.inference_mode(False), _Detached():
+        return copy.deepcopy(things)
+
+
+def replaced(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
+    """A copy of ``model`` with these layers in place of the old ones of the same names."""
+    small = model if "" in new else copied(model)
+    for name, layer in new.items():
+        small = put(small, name, layer)
+    return small
+
+
+def put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """Put a layer into ``model`` itself, which is returned, with the hooks and the mode of the old one.
+
+    nn.TransformerEncoderLayer and nn.TransformerEncoder are told to stay off torch's fused path, which
+    reads weights and calls no layer.
+    """
+    take_over(model.get_submodule(name), layer)
+    if name == "":
+        return layer
+    model.set_submodule(name, layer)
+    for above, module in model.named_modules():
+        if above and not name.startswith(f"{above}."):
+            continue
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # none that the fused path knows
+    return model
+
+
+def take_over(old: nn.Module, new: nn.Module) -> None:
+    """Give ``new`` the mode, the hooks and what is frozen of ``old``."""
+    for hooks in _HOOKS:
+        getattr(new, hooks).update(getattr(old, hooks))
+    new._is_full_backward_hook = old._is_full_backward_hook
+    if not any(p.requires_grad for p in old.parameters()):
+        new.requires_grad_(False)
+    new.train(old.training)

@@ -1,0 +1,138 @@
+r"""A layer is a matrix applied to rows: y = x W^T + b, with W (m, n), for each row x (n,) of its input.
+
+What looks for ranks or cuts a model knows a layer by its ``View`` alone: the matrix, the bias, the rows that
+an input gives, and the same layer rebuilt from factors. A type of layer is added by one line,
+``view.register(MyLayer, MyView)``, with ``MyView`` a subclass of ``View``.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lowrank_utils import _checks
+from lowrank_utils.layers.linear import LowRankLinear
+from lowrank_utils.layers.pivoted import PivotedLinear
+
+
+class View:
+    """``nn.Linear``, and what is called like it: (..., n) -> (..., m).
+
+    Attributes:
+        layer: The layer itself, never changed.
+        by_itself: Whether the layer takes part where none is named.
+    """
+
+    by_itself = True
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer: Any = layer
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (m, n)."""
+        W: Tensor = self.layer.weight.detach()
+        return W
+
+    @property
+    def bias(self) -> Tensor | None:
+        """b, (m,), or None."""
+        return None if self.layer.bias is None else self.layer.bias.detach()
+
+    def rows(self, input: Tensor) -> Tensor:
+        """The rows (N, n) that an input of the layer gives."""
+        return input.reshape(-1, input.shape[-1])
+
+    def output_rows(self, output: Tensor) -> Tensor:
+        """The rows (N, m) of an output, or of a gradient by it."""
+        return output.reshape(-1, output.shape[-1])
+
+    def output(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """The output of this shape whose rows (N, m) these are: ``output_rows`` turned round."""
+        return rows.reshape(shape)
+
+    def dense(self, W: Tensor, bias: Tensor | None) -> nn.Module:
+        """The same kind of layer with another weight (m, n) and bias (m,)."""
+        m, n = W.shape
+        new = {"device": W.device, "dtype": self.weight.dtype}
+        made: nn.Linear = nn.utils.skip_init(nn.Linear, n, m, bias is not None, **new)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            made.weight.copy_(W)
+            if bias is not None:
+                made.bias.copy_(bias)
+        return made
+
+    def low_rank(self, A: Tensor, B: Tensor, bias: Tensor | None, *, pivoted: bool = False) -> nn.Module:
+        """The layer of weight A B, with A (m, r) and B (r, n), in the dtype of the old one."""
+        form = PivotedLinear if pivoted else LowRankLinear
+        return form.from_factors(A, B, bias).to(self.weight.dtype)
+
+
+class TransposedView(View):
+    """The linear layer of transformers' GPT-2, ``Conv1D``, which holds W^T."""
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (m, n)."""
+        W: Tensor = self.layer.weight.detach().T
+        return W
+
+
+class FactoredView(View):
+    """A layer that is in factors already; its rank can be lowered."""
+
+    by_itself = False
+
+
+class TableView(View):
+    """``nn.Embedding``: W (d, v) applied to rows that are one-hot, so that it is the table transposed."""
+
+    by_itself = False
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (d, v)."""
+        W: Tensor = self.layer.weight.detach().T
+        return W
+
+    @property
+    def bias(self) -> Tensor | None:
+        """None."""
+        return None
+
+    def rows(self, input: Tensor) -> Tensor:
+        """One row (v,) an index, with a single 1."""
+        return nn.functional.one_hot(input.reshape(-1), self.weight.shape[1]).to(self.weight.dtype)
+
+    def dense(self, W: Tensor, bias: Tensor | None) -> nn.Module:
+        """A table with another weight; it has no place for a bias."""
+        return nn.Embedding(
+            W.shape[1], len(W), self.layer.padding_idx, _weight=W.T.to(self.weight.dtype).clone()
+        )
+
+    def low_rank(self, A: Tensor, B: Tensor, bias: Tensor | None, *, pivoted: bool = False) -> nn.Module:
+        """A table of v rows of r numbers, and a linear layer from r to d: r (v + d) numbers."""
+        if pivoted:
+            _checks.value_error("pivoted", pivoted, "False for an nn.Embedding")
+        return nn.Sequential(self.dense(B, None), View(self.layer).dense(A, bias))
+
+
+@functools.singledispatch
+def view(layer: nn.Module) -> View:
+    """The ``View`` of a layer.
+
+    Raises:
+        TypeError: If there is none for this type of layer.
+    """
+    if type(layer).__name__ == "Conv1D" and hasattr(layer, "nf"):  # no need to import transformers for it
+        return TransposedView(layer)
+    _checks.type_error("layer", layer, "of a type that is a matrix applied to rows, such as nn.Linear")
+
+
+view.register(nn.Linear, View)
+view.register(LowRankLinear, FactoredView)
+view.register(PivotedLinear, FactoredView)
+view.register(nn.Embedding, TableView)

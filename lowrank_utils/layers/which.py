@@ -1,0 +1,142 @@
+"""Which layers of a model can be given a rank, and why not the others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from lowrank_utils import _checks
+from lowrank_utils.layers.views import View, view
+
+
+def find_view(layer: nn.Module) -> View | None:
+    """The layer's view, or None if it has none."""
+    try:
+        return view(layer)
+    except TypeError:
+        return None
+
+
+def _standard(layer: nn.Module) -> bool:
+    """Whether a layer's forward is that of a class which was registered, and not a subclass's own."""
+    kinds = (kind for kind in view.registry if kind is not object and isinstance(layer, kind))
+    return type(layer).__name__ == "Conv1D" or any(type(layer).forward is kind.forward for kind in kinds)
+
+
+def _users(model: nn.Module, layer: nn.Module) -> Iterator[str]:
+    """Other names of the layer, and names under which others hold its weight."""
+    for name, module in model.named_modules(remove_duplicate=False):
+        if module is layer:
+            yield name
+        for key, value in module.named_parameters(recurse=False):
+            if module is not layer and value is getattr(layer, "weight", None):
+                yield f"{name}.{key}".lstrip(".")
+
+
+def obstacle(model: nn.Module, name: str) -> str | None:
+    """Why a layer that is a matrix applied to rows cannot be replaced; None if it can."""
+    layer = model.get_submodule(name)
+    owner = model.get_submodule(name.rpartition(".")[0]) if "." in name else model
+    if isinstance(layer, nn.MultiheadAttention):
+        return "holds q, k and v in one matrix: call unpack_attention first"
+    if isinstance(layer, nn.RNNBase):
+        return f"is a fused {type(layer).__name__}, whose kernel wants its matrices dense"
+    if "quantized" in type(layer).__module__:
+        return "is quantized"
+    if find_view(layer) is None:
+        return f"is {type(layer).__name__}, which is no matrix applied to rows"
+    if name and isinstance(owner, nn.MultiheadAttention):
+        return "is read by nn.MultiheadAttention, and never called: call unpack_attention first"
+    if parametrize.is_parametrized(layer):
+        return "has a parametrized weight"
+    if isinstance(layer, nn.Linear | nn.Embedding) and "weight" not in layer._parameters:
+        return "computes its weight (pruned, or weight_norm)"
+    if not _standard(layer):
+        return f"is {type(layer).__name__}, with a forward of its own"
+    if isinstance(layer.weight, nn.UninitializedParameter):
+        return "is lazy: call the model once first"
+    weight = view(layer).weight
+    if weight.is_meta:
+        return "is on the meta device, and has no numbers"
+    if not weight.is_floating_point():
+        return f"has a weight of dtype {weight.dtype}"
+    others = [other for other in _users(model, layer) if other != name]
+    return f"shares its weight with {sorted(others)}" if others else None
+
+
+def layers_of(
+    model: nn.Module, *, layers: Collection[str] | None = None, skip: Collection[str] = ()
+) -> dict[str, View]:
+    """``{dotted name: view}`` of the layers that take part, in the order of the model.
+
+    A layer with an obstacle is left as it is, and named once in a warning; one that ``layers`` names must
+    have none.
+
+    Args:
+        model: Any module.
+        layers: Names of those that take part; by default all that can.
+        skip: Names of those that do not.
+    """
+    names = dict(_checks.module(model).named_modules())
+    if isinstance(layers, str) or isinstance(skip, str):
+        _checks.type_error("layers" if isinstance(layers, str) else "skip", layers or skip, "a list of names")
+    for name in skip:
+        if name not in names:
+            _checks.value_error("skip", name, f"a layer of the model, one of {sorted(_candidates(names))}")
+    if layers is not None:
+        return {name: view(layer_of(model, name)) for name in layers if name not in skip}
+    found, left = {}, {}
+    for name in _candidates(names):
+        if name in skip:
+            continue
+        why = obstacle(model, name)
+        if why is None:
+            found[name] = view(names[name])
+        else:
+            left[name] = why
+    if left:
+        told = "; ".join(f"{name!r} {why}" for name, why in left.items())
+        warnings.warn(f"left as they are: {told}", stacklevel=3)
+    return found
+
+
+def _candidates(names: dict[str, nn.Module]) -> list[str]:
+    """Those that take part by themselves, or would if there were no obstacle."""
+    packed = (nn.MultiheadAttention, nn.RNNBase)
+    out = []
+    for name, layer in names.items():
+        seen = find_view(layer)
+        if isinstance(layer, packed) or (seen is not None and seen.by_itself):
+            out.append(name)
+        elif "quantized" in type(layer).__module__ and hasattr(layer, "in_features"):
+            out.append(name)
+    return out
+
+
+def layer_of(model: nn.Module, name: object) -> nn.Module:
+    """The layer of this name, which must be one that can be replaced.
+
+    Raises:
+        ValueError: If there is none, or why it cannot be.
+    """
+    names = dict(_checks.module(model).named_modules(remove_duplicate=False))
+    if not isinstance(name, str) or name not in names:
+        _checks.value_error("layer", name, f"one of the layers {_free(model, names)}")
+    why = obstacle(model, name)
+    if why is not None:
+        _checks.value_error("layer", name, f"one of the layers {_free(model, names)}, but it {why}")
+    found: nn.Module = names[name]
+    return found
+
+
+def _free(model: nn.Module, names: dict[str, nn.Module]) -> list[str]:
+    return [name for name in _candidates(names) if obstacle(model, name) is None]
+
+
+def hooked_input(args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A layer's input, as a forward hook sees it: the first argument, by place or by name."""
+    return args[0] if args else next(iter(kwargs.values()))
