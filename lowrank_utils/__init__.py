@@ -20,10 +20,12 @@ from lowrank_utils.lab.models import Net, NetLite
 from lowrank_utils.lab.repro import set_seed
 from lowrank_utils.lab.stacked import train_nets
 from lowrank_utils.lab.training import train_nn
+from lowrank_utils.layers.attention import unpack_attention
 from lowrank_utils.layers.conv import LowRankConv
 from lowrank_utils.layers.conv_options import ConvOption, ConvOptions, conv_options
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
+from lowrank_utils.layers.unpacked import UnpackedAttention
 from lowrank_utils.model.metrics import accuracy, auc
 from lowrank_utils.network.allocate import allocate_ranks
 from lowrank_utils.network.calibrate import calibrate
@@ -55,6 +57,7 @@ __all__ = [
     "Report",
     "Speed",
     "Split",
+    "UnpackedAttention",
     "WeightedFactors",
     "accuracy",
     "activation_bytes",
@@ -86,5 +89,6 @@ __all__ = [
     "train_nets",
     "train_nn",
     "truncated_svd",
+    "unpack_attention",
     "weighted_factors",
 ]
