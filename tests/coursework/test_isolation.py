@@ -188,12 +188,11 @@ def test_killed_run_leaves_nothing_and_goes_on_where_it_was(
             run, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)}
         ) as process:
             deadline = time.monotonic() + 240
-            while not list(results.glob("*.json")) or not any(
-                b"bwrap" in Path(f"/proc/{p}/cmdline").read_bytes() for p in alive(descendants(process.pid))
-            ):
+            below: list[int] = []  # a worker, its server, a box and a student's process in it, at least
+            while not list(results.glob("*.json")) or len(below) < 6:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.2)
-            below = descendants(process.pid)
+                below = alive(descendants(process.pid))
             process.send_signal(number)
             said = process.stderr.read() if process.stderr else ""
         assert process.returncode == (130 if number == signal.SIGTERM else -number), said
@@ -201,7 +200,7 @@ def test_killed_run_leaves_nothing_and_goes_on_where_it_was(
         until = time.monotonic() + 20
         while alive(below) and time.monotonic() < until:
             time.sleep(0.1)
-        assert len(below) >= 4 and alive(below) == []
+        assert alive(below) == []
         assert [p.name for p in temporary.iterdir() if p.name.startswith("coursework")] == []
         assert (tmp_path / "out" / "a1" / "marks.csv").read_text().count("\n") == 2
         stamp = (results / "a.json").stat().st_mtime_ns
