@@ -30,7 +30,7 @@ def test_a_row_measured_anew_names_its_run_and_leaves_the_others():
     page = report.page([again], first, "another machine", "2026-02-02")
     assert report.stored_rows(page) == {
         "Speed": [["scan (least: N = 8)", "1 ms", "4 ms", "4.00", "1.50", "b"]],
-        "Accuracy": [["digits", "97.3 %", "dense net 98.1 %", "97.3 %", "95.5 %", "a"]],
+        "Accuracy": [["digits", "97.3 %", "dense net 98.1 %", "95.5 %", "a"]],
         "Marking": [],
         "Coursework under attack": [["forks", "a \\| b # c", "8 of 8", "a"]],
         "Runs": [["a", "2026-01-01", "one machine"], ["b", "2026-02-02", "another machine"]],
@@ -43,6 +43,12 @@ def test_every_row_of_the_page_has_units(heading, unit):
     rows = report.stored_rows(STORED)[heading]
     cells = [cell for row in rows for cell in row[1:3] if cell != "not stored"]
     assert len(cells) > len(rows) and [cell for cell in cells if unit not in cell.split()] == []
+
+
+def test_a_number_stays_beside_its_unit():
+    page = report.page([FAST, EXACT], "", "one machine", "2026-01-01")
+    assert "| 1.5\N{NO-BREAK SPACE}ms | 3.0\N{NO-BREAK SPACE}ms | 2.00 |" in page
+    assert not report.stored_rows(page)["Speed"][0][1].count("\N{NO-BREAK SPACE}")
 
 
 @pytest.mark.parametrize("dense_head", [False, True])
