@@ -37,7 +37,7 @@ SEEDS = range(5)
 
 @dataclass
 class Row:
-    """A line of a table, less its run. ``value``, a ratio or what ``ours`` says, is held against ``floor``."""
+    """A line of a table; ``value``, a ratio or what ``ours`` says, is held against ``floor``."""
 
     claim: str
     ours: str
