@@ -27,7 +27,7 @@ OTHERS = {
     "nn": "from torch import nn",
 }
 HEAD = re.compile(r"\s*(?::(?P<field>[^:`]+):|\.\. [a-z]+::) ?|\s*(?=[-*] )")
-SURNAME = r"[A-Z][a-z]+(?:-[A-Z][a-z]+)?"
+SURNAME = r"(?:(?:De|Van|Von) )?[A-Z][a-z]+(?:-[A-Z][a-z]+)?"
 WORK = re.compile(
     rf'(?P<first>{SURNAME})(?:(?:, {SURNAME})*,? (?:&|and) {SURNAME}| et al\.)?(?:,\s"[^"]*",)?\s'
     r"(?P<year>(?:19|20)\d\d)\b"

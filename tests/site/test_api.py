@@ -197,6 +197,8 @@ def test_a_work_is_found_by_its_first_author_and_year(monkeypatch):
     cited = api_page.cite(text.replace("ñ", "n"), known, every=False, where="f")
     assert cited == ":cite:t:`e`; :cite:t:`p` (on it); in May 1999"
     assert api_page.bare("Peña") == "pena"
+    known = {("de lathauwer", "2000"): "d"}
+    assert api_page.cite("De Lathauwer et al. 2000.", known, every=True, where="f") == ":cite:t:`d`."
     said = []
     monkeypatch.setattr(api_page.logger, "warning", lambda text, *values: said.append(text % values))
     for wrong in ("Nobody 1936.", "Roofline, 2009."):
