@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
-from typing import Any
 
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from lowrank_utils import _checks
+from lowrank_utils.layers.copying import copied, take_over
 from lowrank_utils.layers.fused import leave_fused_path
 from lowrank_utils.layers.unpacked import UnpackedAttention, why_not
-
-
-class _Detached(TorchFunctionMode):
-    """Lets deepcopy copy a tensor with a history too, such as the one that pruning leaves behind."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
-            return args[1].setdefault(id(args[0]), args[0].detach().clone())
-        return func(*args, **(kwargs or {}))
 
 
 def unpack_attention(model: nn.Module) -> nn.Module:
@@ -56,9 +45,7 @@ def unpack_attention(model: nn.Module) -> nn.Module:
           (out_proj): Linear(in_features=8, out_features=8, bias=True)
         )
     """
-    _checks.module(model)
-    with _Detached():
-        made = copy.deepcopy(model)
+    made = copied(_checks.module(model))
     owners = Counter(id(p) for module in made.modules() for p in module.parameters(recurse=False))
     new: dict[nn.Module, nn.Module] = {}
     left: list[str] = []
@@ -70,7 +57,8 @@ def unpack_attention(model: nn.Module) -> nn.Module:
             if reason:
                 left.append(f"{name or 'the model'} ({reason})")
             else:
-                new[module] = _with_hooks_of(module, UnpackedAttention(module))
+                new[module] = UnpackedAttention(module)
+                take_over(module, new[module])
     if left:
         warnings.warn(f"attention left as it is: {', '.join(left)}", stacklevel=2)
     for parent in list(made.modules()):
@@ -80,11 +68,3 @@ def unpack_attention(model: nn.Module) -> nn.Module:
     made = new.get(made, made)
     leave_fused_path(made)
     return made
-
-
-def _with_hooks_of(old: nn.Module, new: nn.Module) -> nn.Module:
-    """The new module, with what the old one's user hung on it: calls and results are the same."""
-    for name, hooks in vars(old).items():
-        if "_hook" in name and "state_dict" not in name:
-            setattr(new, name, hooks)
-    return new

@@ -119,7 +119,7 @@ def conv_options(conv: Conv, size: int | Sequence[int] | None = None) -> ConvOpt
         ValueError: If the weight is not finite, or ``size`` does not fit it.
 
     Reference:
-        Denton et al. 2014; Jaderberg et al. 2014; Kim et al. 2016; De Lathauwer et al. 2000.
+        Denton et al. 2014; Jaderberg et al. 2014; Kim et al. 2016.
 
     Example:
         >>> from torch import nn
