@@ -172,3 +172,15 @@ WRONG = {
     "of-the-norms": ({"learned": OF_THE_NORMS}, {"learned-test": 4.0}),
     "one-direction": ({"luck": ONE_DIRECTION}, {"luck-test": 1.0}),
 }
+
+# What the feedback shows of the first case that failed, for one wrong submission of each question.
+FIRST = {
+    ("still-dense", "cut-test"): ["nn.Linear(5, 13", "came: 78", "wanted: 67"],
+    ("core-transposed", "fold-test"): ["fold(weights, biases)", "wanted: ", "at ["],
+    ("never-trained", "learned-test"): ["trained_lite(1, 1)", "share of flowers", "at least 0.8"],
+    ("multiply-adds", "cost-test"): ["flops(", "came: 45", "wanted: 90"],
+    ("one-direction", "luck-test"): ["p_value(A, B)", "came: 0.5", "wanted: 1"],
+}
+
+# Points that stay where every number that is no whole one becomes nan: answers of these questions hold none.
+WHOLE = {"cost-test": 7.0, "luck-test": 1.0}

@@ -99,3 +99,19 @@ WRONG = {
     "cholesky": ({"output": CHOLESKY}, {"output-test": 4.0}),
     "one-too-large": ({"rank-for": ONE_TOO_LARGE}, {"rank-for-test": 1.0}),
 }
+
+# What the feedback shows of the first case that failed, for one wrong submission of each question.
+FIRST = {
+    ("v-not-vh", "truncate-test"): [
+        "truncate(W, 1) with W: float32 (17, 6)",
+        "shape (17, 6)",
+        "assert torch",
+    ],
+    ("without-squares", "error-test"): ["relative_error(W, 1)", "came: 0.5", "wanted: 0.5"],
+    ("by-energy", "rank-for-test"): ["rank_for_error(W, 0.013)", "came: 5", "wanted: 6"],
+    ("global-seed", "search-test"): ["best_of_random(W, 2, 5, 4)", "global generator left alone"],
+    ("weights-only", "output-test"): ["truncate_for(W, X, 2)", "relative error of the outputs", "at most"],
+}
+
+# Points that stay where every number that is no whole one becomes nan: answers of these questions hold none.
+WHOLE = {"rank-for-test": 5.0}

@@ -190,3 +190,15 @@ WRONG = {
     "for-one-baseline": ({"bisect": FOR_ONE_BASELINE}, {"bisect-test": 2.0}),
     "wilson": ({"interval": WILSON}, {"interval-test": 1.0}),
 }
+
+# What the feedback shows of the first case that failed, for one wrong submission of each question.
+FIRST = {
+    ("strictly-less", "search-test"): ["search(curve, 0.97, 0.01)", "wanted: [2, 4]"],
+    ("long-curves", "bisect-test"): ["misses_smallest(", "ranks too high"],
+    ("reports-validation", "leak-test"): ["honest(X, y, parts, 12", "float64 (280, 150)", "wanted: 0."],
+    ("normal-interval", "interval-test"): ["interval(1, 7, 0.95)", "came: [0, ", "at ["],
+    ("never-cut", "splits-test"): ["chosen(runs, 0.01)", "came: [None", "wanted: ["],
+}
+
+# Points that stay where every number that is no whole one becomes nan: answers of these questions hold none.
+WHOLE = {"leak-test": 1.0, "search-test": 6.0, "interval-test": 1.0, "splits-test": 1.0}

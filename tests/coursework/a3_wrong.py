@@ -190,3 +190,19 @@ WRONG = {
     "not-cut": ({"step": NOT_CUT}, {"step-test": 3.0}),
     "no-limit": ({"step": NO_LIMIT}, {"step-test": 1.0}),
 }
+
+# What the feedback shows of the first case that failed, for one wrong submission of each question.
+FIRST = {
+    ("dense", "forward-test"): ["forward at m = n = 200000", "no answer, but", "memory"],
+    ("two-dimensions", "gradients-test"): [
+        "gradients(G, x, U, V) with G: float64 (3, 5, 6)",
+        "no answer, but",
+    ],
+    ("all-the-scale-in-v", "init-test"): ["init(90, 60, 1", "ratio of the squared norms"],
+    ("aliased", "from-linear-test"): ["from_linear(l, 3) where l = nn.Linear(14, 5", "wanted: "],
+    ("weights-counted-only", "fold-test"): ["saved(10, 4, 2, 2)", "came: 4", "wanted: 8"],
+    ("not-cut", "step-test"): ["one_step(W, X, y, 3, 0.4)", "wanted: ", "at ["],
+}
+
+# Points that stay where every number that is no whole one becomes nan: answers of these questions hold none.
+WHOLE = {"fold-test": 1.0, "step-test": 2.0}

@@ -151,3 +151,19 @@ WRONG = {
     "no-room": ({"trap": NO_ROOM}, {"trap-test": 0.0}),
     "mean-forgotten": ({"aware": MEAN_FORGOTTEN}, {"aware-test": 0.0}),
 }
+
+# What the feedback shows of the first case that failed, for one wrong submission of each question.
+FIRST = {
+    ("smaller-side", "count-test"): ["break_even(64, 64)", "came: 64", "wanted: 32"],
+    ("by-gain-alone", "allocate-test"): ["allocate(shapes, spectra, budget)", "came: [", "wanted: ["],
+    ("one-trap", "trap-test"): ["trap(10)", "the least possible is", "at least"],
+    ("bias-as-it-was", "aware-test"): ["truncate_for(W, b, X, 1)", "error of the outputs", "at most"],
+    ("aware-not-tuned", "hand-in-test"): [
+        "hand_in(layers, X, y)",
+        "accuracy on unseen pictures",
+        "0.80 right",
+    ],
+}
+
+# Points that stay where every number that is no whole one becomes nan: answers of these questions hold none.
+WHOLE = {"count-test": 4.0, "allocate-test": 5.0}

@@ -43,6 +43,18 @@ def wrong(name: str) -> Wrong:
     return found
 
 
+def first_cases(name: str) -> dict[tuple[str, str], list[str]]:
+    """(mistake, question) -> what the feedback shows of the first case that failed."""
+    found: dict[tuple[str, str], list[str]] = import_module(f"coursework.{name}_wrong").FIRST
+    return found
+
+
+def of_whole_numbers(name: str) -> dict[str, float]:
+    """Question -> points that stay where every other number is nan."""
+    found: dict[str, float] = import_module(f"coursework.{name}_wrong").WHOLE
+    return found
+
+
 def packed(cases: Wrong) -> list[list[str]]:
     """Mistakes in different questions, put into as few submissions as possible: no question needs another."""
     packs: list[tuple[set[str], list[str]]] = []

@@ -16,7 +16,8 @@ from coursework.kit import Course
 from assignments import __main__, bundle, release
 from assignments.collect import collect
 from assignments.files import table
-from assignments.mark import failed
+from assignments.final import Row, final
+from assignments.mark import Marks, failed, graded
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,6 +110,19 @@ def test_not_marked_is_no_file_on_gradescope(
     assert __main__.main(["gradescope", "a1", str(tmp_path), str(tmp_path / "results.json")]) == 3
     assert not (tmp_path / "results.json").exists() and "NOT MARKED" in capsys.readouterr().err
     assert failed("ann", "why")["questions"] == {}
+
+
+def test_a_forgotten_seed_is_noticed(course_of: Callable[..., Course], tmp_path: Path) -> None:
+    """Also where it costs everybody all points, since another cohort's functions have other names."""
+    ours, theirs = course_of("a1"), course_of("a1", 2027)
+    worth = {question: meta.points for question, meta in graded(ours.blank).items()}
+
+    def row(marks: Marks) -> Row:
+        return final(marks, worth=worth, manual={}, entered={}, overrides={}, deadlines={}, when=None)
+
+    lost = [row(ours.mark(theirs.reference)), row(ours.mark(theirs.blank)), row(ours.mark(b"no notebook"))]
+    assert [one["points"] for one in lost] == [0, 0, 0] and __main__.other_cohort(lost)
+    assert not __main__.other_cohort([*lost, row(ours.untouched)]) and not __main__.other_cohort(lost[2:])
 
 
 def test_students_folder_is_complete_and_holds_no_answers(tmp_path: Path) -> None:
