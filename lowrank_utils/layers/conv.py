@@ -79,20 +79,17 @@ class LowRankConv(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, ...) -> (N, m, ...), one stage after another."""
-        x, last = input, len(self._stages) - 1
-        for i, (stage, kernel) in enumerate(zip(self._stages, self.kernels, strict=True)):
-            if self.form == "kernel" and i == 0:
-                x = self._on_every_channel(x, stage, kernel)
-            else:
-                x = stage.run(x, kernel, self.bias if i == last else None)
-        return x
+        x, kernels = input, self._plain_kernels()
+        for stage, kernel in zip(self._stages[:-1], kernels[:-1], strict=True):
+            x = stage.run(x, kernel)
+        return self._stages[-1].run(x, kernels[-1], self.bias)
 
-    def _on_every_channel(self, x: Tensor, stage: Stage, basis: Tensor) -> Tensor:
-        """(N, c, *) -> (N, c r, *): the basis (r, 1, *k) on each channel, taken for a sample of its own."""
-        d = len(stage.kernel_size)
-        lead, space = x.shape[:-d], x.shape[-d:]  # (N, c) or (c,)
-        z = stage._replace(groups=1).run(x.reshape(lead.numel(), 1, *space), basis)  # (N c, r, *)
-        return z.reshape(*lead[:-1], lead[-1] * len(basis), *z.shape[2:])
+    def _plain_kernels(self) -> list[Tensor]:
+        """The stages' kernels as plain convolutions take them: the basis of ``kernel`` once a channel."""
+        kernels: list[Tensor] = list(self.kernels)
+        if self.form == "kernel":  # a depthwise convolution is quicker than samples of one channel
+            kernels[0] = kernels[0].repeat(self.in_channels, *[1] * (kernels[0].ndim - 1))
+        return kernels
 
     @property
     def weight(self) -> Tensor:
@@ -154,9 +151,7 @@ class LowRankConv(nn.Module):
 
         The basis of ``kernel`` becomes a depthwise convolution, which repeats it for each input channel.
         """
-        kernels: list[Tensor] = list(self.kernels)
-        if self.form == "kernel":
-            kernels[0] = kernels[0].repeat(self.in_channels, *[1] * (kernels[0].ndim - 1))
+        kernels = self._plain_kernels()
         biases = [None] * (len(kernels) - 1) + [self.bias]
         layers = nn.Sequential(*map(Stage.layer, self._stages, kernels, biases))
         return self._as_this_one(layers)
