@@ -22,7 +22,13 @@ BRANCH = "notebooks"
 RECORD = ".as-they-were.json"
 EPOCH = "315532800"  # 1980, the first year that a wheel can hold
 PACKED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "_config.yml", "lowrank_utils", "book")
-POST_BUILD = "#!/bin/bash\nset -e\npip install --no-deps --no-cache-dir .binder/*.whl\n"
+POST_BUILD = """\
+#!/bin/bash
+set -e
+pip install --no-deps --no-cache-dir .binder/*.whl
+# JupyterLab's question whether it may send news stands in the way
+jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements || true
+"""
 README = """\
 # {title}: the notebooks
 
