@@ -156,7 +156,7 @@ class Class:
         for path in (self.folder / "feedback").glob("*.*"):
             if path.suffix in feedback.RENDERERS and path.stem not in kept:
                 path.unlink()
-        for who in self.book.forget(students):
+        for who in self.book.forget(students, roster.withdrawn(self.roster)):
             say(f"{quoted(who)} has left the class, and the output")
 
     def _pool(self, todo: dict[str, HandIn], jobs: int) -> Iterator[Marks]:

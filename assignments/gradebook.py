@@ -116,13 +116,16 @@ class ClassBook:
         """Where nbgrader looks for the marked notebook."""
         return self.folder / "autograded" / safe_name(student) / self.name / f"{self.name}.ipynb"
 
-    def forget(self, students: list[str]) -> list[str]:
-        """Remove the submissions of all but these; who they were."""
+    def forget(self, students: list[str], withdrawn: set[str]) -> list[str]:
+        """Remove the submissions of all but `students`, who they were; and `withdrawn` from the class."""
         kept = {safe_name(student) for student in students}
         with self.open() as book:
             gone = [s.student_id for s in book.assignment_submissions(self.name) if s.student_id not in kept]
             for student in gone:
                 book.remove_submission(self.name, student)
+            for student in withdrawn:
+                with contextlib.suppress(MissingEntry):
+                    book.remove_student(safe_name(student))
         for student in gone:
             path = self.folder / "autograded" / student / self.name / f"{self.name}.ipynb"
             path.unlink(missing_ok=True)

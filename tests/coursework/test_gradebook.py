@@ -283,3 +283,4 @@ def test_whoever_withdraws_leaves_the_output(school: School) -> None:
     assert not (school.folder / "results" / "fay.json").exists()
     with Class("a0", 0, school.root).book.open() as book:
         assert "fay" not in [s.student_id for s in book.assignment_submissions("a0")]
+        assert {"ann", "eve"} <= {s.id for s in book.students} <= {"ann", "bo", "cy", "eve", "gil"}
