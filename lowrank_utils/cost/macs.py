@@ -11,7 +11,6 @@ import contextlib
 import random
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +26,7 @@ from lowrank_utils import _checks
 from lowrank_utils.cost.operators import LEFT, macs_of, may_hide_products, reckons
 from lowrank_utils.cost.owners import Owners
 from lowrank_utils.layers.copying import copied
-
-_FLAGS = threading.RLock()  # two counts at a time would put back each other's flags
+from lowrank_utils.layers.fused import fused_paths_off
 
 
 class Tally(TorchDispatchMode):
@@ -87,11 +85,8 @@ def generators_kept() -> Iterator[None]:
 def _undisturbed(backward: bool) -> Iterator[None]:
     """Fused and compiled paths off, and every flag and generator put back whatever happens."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_FLAGS)
+        stack.enter_context(fused_paths_off())
         stack.enter_context(generators_kept())
-        mha = torch.backends.mha
-        stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
-        mha.set_fastpath_enabled(False)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if backward:  # a fused recurrent layer has a fused backward
             stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())

@@ -43,6 +43,8 @@ class BudgetExplorer:
                 _checks.type_error(argument, value, "a string")
         if not report.tried:
             _checks.value_error("report.tried", report.tried, "of one network at least")
+        if any(row.macs is None for row in report.layers):
+            _checks.value_error("report", "Report", "one with MACs: give compress_within data")
         self.report, self.name, self.score = report, name, score
 
     def __repr__(self) -> str:
@@ -60,7 +62,7 @@ class BudgetExplorer:
         dense = []
         for row in report.layers:  # MACs are the weights times the rows of a sample, whatever the rank
             weights = row.shape[0] * row.shape[1]
-            macs = round(weights * row.macs / row.params)
+            macs = None if row.macs is None else round(weights * row.macs / row.params)
             dense.append(LayerReport(row.layer, row.shape, None, weights, macs, 0.0))
         smaller = [network for network in tried if network["params"] < before]
         return [*smaller, _network(before, report.baseline, tuple(dense))]
@@ -104,7 +106,7 @@ def _network(params: int, score: float, rows: tuple[LayerReport, ...]) -> dict[s
     return {
         "params": params,
         "score": round(score, 4),
-        "macs": sum(row.macs for row in rows),
+        "macs": sum(row.macs or 0 for row in rows),
         "ranks": [row.rank or 0 for row in rows],  # 0 is dense
         "weights": [row.params for row in rows],
         "errors": [round(row.error, 3) for row in rows],

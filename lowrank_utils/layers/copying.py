@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lowrank_utils.layers.fused import leave_fused_path
+
 Things = TypeVar("Things")
 
 _HOOKS = (
@@ -49,20 +51,13 @@ def replaced(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
 def put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     """Put a layer into ``model`` itself, which is returned, with the hooks and the mode of the old one.
 
-    nn.TransformerEncoderLayer and nn.TransformerEncoder are told to stay off torch's fused path, which
-    reads weights and calls no layer.
+    Torch's fused encoder layers, which read weights and call no layer, are left.
     """
     take_over(model.get_submodule(name), layer)
     if name == "":
         return layer
     model.set_submodule(name, layer)
-    for above, module in model.named_modules():
-        if above and not name.startswith(f"{above}."):
-            continue
-        if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # none that the fused path knows
+    leave_fused_path(model)
     return model
 
 

@@ -7,9 +7,14 @@ And nn.TransformerEncoder drops the padded positions before its layers, which on
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
+FLAGS = threading.RLock()  # torch's flags are everybody's: one watcher at a time
 READ = ("linear1", "linear2", "self_attn")  # the parts whose weights the operator reads
 PLAIN = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.MultiheadAttention)
 
@@ -67,3 +72,15 @@ def _has_other_parts(layer: nn.Module) -> bool:
     parts = [getattr(layer, name, None) for name in READ]
     parts.append(getattr(getattr(layer, "self_attn", None), "out_proj", None))
     return any(part is not None and type(part) not in PLAIN for part in parts)
+
+
+@contextmanager
+def fused_paths_off() -> Iterator[None]:
+    """Every layer is called for a while; torch's flag is put back whatever happens."""
+    with FLAGS:
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
+from lowrank_utils.model.batches import IGNORED, batches, call
 
-Metric = Callable[[nn.Module, Tensor, Tensor], float]
+Metric = Callable[..., float]  # (model, X, y), or (model) where there are no X and y
 
 
 @contextmanager
@@ -28,19 +30,54 @@ def mode(net: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
+def scored(net: nn.Module, X: Any, y: Any = None) -> tuple[Tensor, Tensor]:
+    """The logits of all samples, and their labels, in eval mode; every module's mode is put back."""
+    parts = []
+    with mode(_checks.module(net, "net"), training=False):
+        for batch in batches(X, y):
+            on = batch.on(net)
+            parts.append((call(net, on.inputs), on.labels))
+    return joined(parts)
+
+
+def joined(parts: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
+    """The logits and the labels of several batches as one; each batch must have both."""
+    for outputs, labels in parts:
+        if not isinstance(outputs, Tensor) or not isinstance(labels, Tensor):
+            kinds = f"{type(outputs).__name__} and {type(labels).__name__}"
+            raise TypeError(f"net(X) and y must be tensors for a metric of logits, not {kinds}")
+    if not parts or not sum(labels.numel() for _, labels in parts):
+        raise ValueError("X has no samples; it must have at least one")
+    return torch.cat([outputs for outputs, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
 def logits(net: nn.Module, X: Tensor) -> Tensor:
     """``net(X)`` in eval mode, without gradients; every module's mode is put back."""
-    with mode(_checks.module(net, "net"), training=False):
+    with torch.no_grad(), mode(_checks.module(net, "net"), training=False):
         return net(X.clone())  # type: ignore[no-any-return]  # it may work in place
 
 
 def accuracy_of(scores: Tensor, y: Tensor) -> float:
-    """Share of positions whose largest logit is the label's; scores (..., C), y (...)."""
+    """Share of positions whose largest logit is the label's; scores (..., C), y (...), -100 left out.
+
+    Of one logit, C = 1, whether it is above 0 where the label is 1.
+    """
+    if scores.ndim == y.ndim == 1:
+        scores = scores[:, None]
+    if scores.shape[:-1] != y.shape and scores.shape == y.shape and y.shape[-1] == 1:
+        y = y[..., 0]
     if scores.shape[:-1] != y.shape:
         raise ValueError(f"y of shape {tuple(y.shape)} must match the logits' {tuple(scores.shape[:-1])}")
     if bool(scores.isnan().any()):
         raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan in it; an accuracy needs numbers")
-    return int((scores.argmax(-1) == y).sum()) / y.numel()
+    if scores.shape[-1] == 1 and not bool(((y == 0) | (y == 1) | (y == IGNORED)).all()):
+        seen = sorted(set(y.flatten().tolist()))[:4]
+        raise ValueError(f"labels y={seen} must be 0 and 1 for an accuracy of one logit")
+    answers = scores.argmax(-1) if scores.shape[-1] > 1 else scores[..., 0] > 0
+    counted = y != IGNORED
+    if not bool(counted.any()):
+        raise ValueError(f"y of shape {tuple(y.shape)} must have a label other than {IGNORED}")
+    return int(((answers == y) & counted).sum()) / int(counted.sum())
 
 
 def auc_of(scores: Tensor, y: Tensor) -> float:
@@ -67,29 +104,32 @@ def auc_of(scores: Tensor, y: Tensor) -> float:
     return float(areas[1] if classes == 2 else areas.mean())
 
 
-def accuracy(net: nn.Module, X: Tensor, y: Tensor) -> float:
+def accuracy(net: nn.Module, X: Any, y: Any = None) -> float:
     r"""Share of samples whose largest logit is the label's, as a fraction: mean(argmax net(X) == y).
 
-    Evaluated in eval mode, without gradients; the mode of every module is put back.
+    Evaluated in eval mode, without gradients; the mode of every module is put back. Of a classifier with
+    one logit, mean((net(X) > 0) == y).
 
     Args:
-        net: Classifier, (N, ...) -> (N, C).
-        X: Samples (N, ...).
-        y: Labels (N,).
+        net: Classifier, (N, ...) -> (N, C), or (N, T, C) for tokens.
+        X: Samples (N, ...): a tensor, a tuple of arguments, a mapping of named ones; or an iterable of
+            batches ``(inputs, labels)``.
+        y: Labels (N,), or (N, T) with -100 where there is none.
 
     Raises:
-        TypeError: If X or y is no tensor.
+        TypeError: If X or y is of the wrong type.
         ValueError: If X is empty or y does not match.
 
     Example:
         >>> accuracy(nn.Identity(), torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))
         0.5
     """
-    _checks.labelled(X, y)
-    return accuracy_of(logits(net, X), y)
+    if isinstance(X, Tensor):
+        _checks.labelled(X, y)
+    return accuracy_of(*scored(net, X, y))
 
 
-def auc(net: nn.Module, X: Tensor, y: Tensor) -> float:
+def auc(net: nn.Module, X: Any, y: Any = None) -> float:
     r"""Area under the ROC curve, one class against the rest, mean over the classes.
 
     The chance that a random sample of the class gets a higher probability for it than a random
@@ -97,11 +137,11 @@ def auc(net: nn.Module, X: Tensor, y: Tensor) -> float:
 
     Args:
         net: Classifier, (N, ...) -> (N, C).
-        X: Samples (N, ...).
+        X: Samples (N, ...), or batches, as in ``accuracy``.
         y: Labels (N,), every class present.
 
     Raises:
-        TypeError: If X or y is no tensor.
+        TypeError: If X or y is of the wrong type.
         ValueError: If X is empty, y does not match or a class is missing.
 
     Reference:
@@ -111,5 +151,6 @@ def auc(net: nn.Module, X: Tensor, y: Tensor) -> float:
         >>> auc(nn.Identity(), torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 1]))
         1.0
     """
-    _checks.labelled(X, y)
-    return auc_of(logits(net, X), y)
+    if isinstance(X, Tensor):
+        _checks.labelled(X, y)
+    return auc_of(*scored(net, X, y))

@@ -7,7 +7,7 @@ dense costs mn and loses nothing. To choose one option a layer is a multiple-cho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,14 @@ def layer_options(
     *,
     cost: str = "params",
     pivoted: bool = False,
+    layers: Collection[str] | None = None,
+    skip: Collection[str] = (),
 ) -> dict[str, Options]:
     """Options of every ``nn.Linear``, or of those with moments; arguments as in ``allocate_ranks``."""
     by_macs = _checks.choice(cost, "cost", ("params", "macs")) == "macs"
     if by_macs and moments is None:
         _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
-    views = layers_of(_checks.module(model))
+    views = layers_of(_checks.module(model), layers=layers, skip=skip)
     views = {name: seen for name, seen in views.items() if moments is None or name in moments}
     if not views:
         _checks.value_error("model", model, "a module with an nn.Linear that is ranked")
@@ -82,6 +84,8 @@ def allocate_ranks(
     moments: Mapping[str, Moments] | None = None,
     cost: str = "params",
     pivoted: bool = False,
+    layers: Collection[str] | None = None,
+    skip: Collection[str] = (),
 ) -> dict[str, int]:
     r"""Ranks that lose least within a budget, over every ``nn.Linear``; a layer left out stays dense.
 
@@ -95,6 +99,8 @@ def allocate_ranks(
         moments: ``{layer: Moments}``; only these layers are then ranked, the others are left alone.
         cost: ``"params"``, or ``"macs"`` (needs moments, which know how many rows each layer sees).
         pivoted: Count r(m + n - r) numbers a layer, as ``PivotedLinear`` holds, instead of r(m + n).
+        layers: Names of the layers that take part; by default all that can.
+        skip: Names of those that do not.
 
     Returns:
         ``{dotted name: rank}`` for ``compress``.
@@ -107,4 +113,6 @@ def allocate_ranks(
         >>> allocate_ranks(nn.Sequential(nn.Linear(64, 64)), budget=0.5)
         {'0': 16}
     """
-    return ranks_within(layer_options(model, moments, cost=cost, pivoted=pivoted), budget)
+    return ranks_within(
+        layer_options(model, moments, cost=cost, pivoted=pivoted, layers=layers, skip=skip), budget
+    )

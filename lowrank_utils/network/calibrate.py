@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,40 +12,49 @@ from tqdm import tqdm
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.layers.copying import copied
+from lowrank_utils.layers.fused import fused_paths_off
 from lowrank_utils.layers.views import view
 from lowrank_utils.layers.which import hooked_input, layers_of
-
-Batches = Iterable[tuple[Tensor, Tensor]]
+from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
 
 
 @torch.inference_mode(False)
 def calibrate(
     model: nn.Module,
-    X: Tensor | Batches,
-    y: Tensor | None = None,
+    X: Any,
+    y: Any = None,
     *,
     batch_size: int = 256,
     temperature: float = 3.0,
+    loss: Loss | None = None,
+    layers: Collection[str] | None = None,
+    skip: Collection[str] = (),
 ) -> dict[str, Moments]:
-    r"""Second moments of every ``nn.Linear`` in one pass, in memory that does not grow with the data.
+    r"""Second moments of every layer that can have a rank, in memory that does not grow with the data.
 
-    With labels, g is the gradient of cross_entropy(logits / temperature, y) by the layer's output:
-    a temperature above 1 keeps samples in the sum that a trained model is already sure of. The model
-    is copied and run in eval mode; the one given is not touched.
+    With labels, g is the gradient of the loss by the layer's output; by default of
+    cross_entropy(logits / temperature, y): a temperature above 1 keeps samples in the sum that a trained
+    model is already sure of. The model is copied and run in eval mode; the one given is not touched.
 
     Args:
-        model: Any module, (N, ...) -> logits (N, C).
-        X: Samples (N, ...), or an iterable of batches ``(X, y)``.
-        y: Labels (N,); without them only inputs are recorded.
-        batch_size: Samples a batch, if X is a tensor.
+        model: Any module; with labels and no ``loss`` it returns logits (N, C) or (N, T, C).
+        X: Samples (N, ...): a tensor, a tuple of arguments, a mapping of named ones; or an iterable of
+            batches, of inputs or of pairs ``(inputs, labels)``.
+        y: Labels (N,), or (N, T) for tokens, -100 where there is none; without labels and without ``loss``
+            only inputs are recorded.
+        batch_size: Samples a batch, if X holds all samples.
         temperature: Divisor of the logits, > 0.
+        loss: A callable(outputs, batch) -> scalar, summed over samples; ``batch.labels`` are its labels.
+        layers: Names of the layers that take part; by default all that can.
+        skip: Names of those that do not.
 
     Returns:
         ``{dotted name: Moments}`` of each layer that was called.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If there are no samples or no ``nn.Linear``, or a number is out of range.
+        ValueError: If there are no samples or no layer, a number is out of range, an input is not finite, or
+            the labels are no classes and there is no ``loss``.
 
     Reference:
         Martens & Grosse 2015 (the two factors of K-FAC).
@@ -56,7 +66,7 @@ def calibrate(
         [0.2222, 0.2222, 0.2222]
     """
     temperature = _checks.real(temperature, "temperature", low=0.0, open_low=True)
-    names = layers_of(_checks.module(model))
+    names = layers_of(_checks.module(model), layers=layers, skip=skip)
     if not names:
         _checks.value_error("model", model, "a module with an nn.Linear in it")
     small = copied(model).eval().requires_grad_(False)
@@ -65,38 +75,32 @@ def calibrate(
         small.get_submodule(name).register_forward_hook(
             _recorder(name, found), with_kwargs=True, prepend=True
         )
-    samples, fast = 0, torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused path calls no layer
-    try:
-        for inputs, labels in tqdm(_batches(X, y, batch_size), desc="calibrate", leave=False, delay=1.0):
-            samples += len(inputs)
-            with torch.set_grad_enabled(labels is not None):
-                scores = small(inputs.detach().clone())  # it may work in place
-                if labels is not None and scores.requires_grad:  # it does not if no layer was called
-                    loss = nn.functional.cross_entropy(scores / temperature, labels, reduction="sum")
-                    loss.backward()  # type: ignore[no-untyped-call]
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    samples = 0
+    with fused_paths_off():
+        for batch in tqdm(batches(X, y, size=batch_size), desc="calibrate", leave=False, delay=1.0):
+            samples += len(batch)
+            _run(small, batch.on(small), loss, temperature)
     if samples == 0:
         raise ValueError("X has no samples; it must have at least one")
-    for moments in found.values():
+    for name, moments in found.items():
+        if not bool(moments.mean.isfinite().all()):
+            raise ValueError(f"inputs of layer {name!r} have nan or inf in them; all must be finite")
         moments.samples = samples
         if moments.gradient is not None:
             moments.gradient /= moments.rows
     return found
 
 
-def _batches(X: Tensor | Batches, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    if not isinstance(X, Tensor):
-        if y is not None:
-            _checks.value_error("y", y, "None if X is an iterable, whose batches hold the labels")
-        yield from X
-        return
-    if y is not None:
-        _checks.labelled(X, y)
-    size = _checks.integer(size, "batch_size", low=1)
-    for start in range(0, len(X), size):
-        yield X[start : start + size], None if y is None else y[start : start + size]
+def _run(model: nn.Module, batch: Batch, loss: Loss | None, temperature: float) -> None:
+    """One forward, and one backward where there is a loss."""
+    graded = loss is not None or batch.labels is not None
+    with torch.set_grad_enabled(graded):
+        outputs = call(model, batch.inputs)
+        if not graded or len(batch) == 0:
+            return
+        value = cross_entropy(outputs, batch, temperature) if loss is None else loss(outputs, batch)
+        if value.requires_grad:  # it does not if no layer was called
+            value.backward()  # type: ignore[no-untyped-call]
 
 
 def _recorder(name: str, found: dict[str, Moments]) -> Callable[..., Tensor | None]:

@@ -8,7 +8,8 @@ data-aware factors. Least squares in closed form; no gradient step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,14 @@ from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import copied, put, replaced
 from lowrank_utils.layers.views import view
 from lowrank_utils.layers.which import hooked_input, layer_of
+from lowrank_utils.model.batches import Batch, batches, call
 
 
 @torch.no_grad()
 def cascade(
     model: nn.Module,
     ranks: Mapping[str, int],
-    X: Tensor,
+    X: Any,
     moments: Mapping[str, Moments],
     *,
     pivoted: bool = False,
@@ -38,7 +40,8 @@ def cascade(
     Args:
         model: Any module; it is not changed.
         ranks: ``{dotted name: rank}``; the other layers in ``moments`` are refitted too, but stay dense.
-        X: Samples to fit on (training data): many more rows than a layer has inputs.
+        X: Samples to fit on (training data), or batches, as in ``calibrate``: many more rows than a layer
+            has inputs. Labels are not needed.
         moments: From ``calibrate``, whose order is that of the calls; gives G.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         ridge: Pull towards W, in units of C's mean diagonal, > 0.
@@ -64,6 +67,9 @@ def cascade(
             _checks.value_error("ranks", dict(ranks), f"of layers that have moments: {sorted(moments)}")
         m, n = view(layer_of(model, name)).weight.shape
         _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
+    data = list(batches(X, size=batch_size))
+    if not sum(map(len, data)):
+        raise ValueError("X has no samples; it must have at least one")
     dense, small = copied(_checks.module(model)).eval(), copied(model).eval()
     new: dict[str, nn.Module] = {}
     changed = False  # until something is, a layer's inputs are those of the dense net
@@ -73,7 +79,7 @@ def cascade(
         n = W.shape[1]
         b = torch.zeros(len(W)).to(W) if layer.bias is None else layer.bias.double()
         if changed:
-            joint = _joint_moments(dense, small, name, X.split(batch_size))  # type: ignore[no-untyped-call]
+            joint = _joint_moments(dense, small, name, data)
             C, K = joint.covariance[:n, :n], joint.covariance[n:, :n]  # Cov(x'), Cov(y, x')
             power = (C.trace() + joint.mean[:n].square().sum()) / n  # rounding makes C off by eps of it
             eps = torch.finfo(C.dtype)
@@ -92,7 +98,7 @@ def cascade(
     return replaced(model, new)
 
 
-def _joint_moments(dense: nn.Module, small: nn.Module, name: str, batches: tuple[Tensor, ...]) -> Moments:
+def _joint_moments(dense: nn.Module, small: nn.Module, name: str, data: Sequence[Batch]) -> Moments:
     """Moments of (x', y): the small net's input to a layer, and the dense net's output of it."""
     inputs: list[Tensor] = []  # clones, since a later operation may work in place
     outputs: list[Tensor] = []
@@ -107,16 +113,16 @@ def _joint_moments(dense: nn.Module, small: nn.Module, name: str, batches: tuple
             lambda _, args, out: outputs.append(layer.output_rows(out).clone()), prepend=True
         ),
     ]
-    joint = Moments.empty(n + m, batches[0].device)
+    joint = Moments.empty(n + m, layer.weight.device)
     try:
-        for X in batches:
+        for batch in data:
             inputs.clear()
             outputs.clear()
-            small(X.clone())  # it may work in place
-            dense(X.clone())
+            call(small, batch.on(small).inputs)
+            call(dense, batch.on(dense).inputs)
             for x, y in zip(inputs, outputs, strict=True):
                 joint.add(torch.cat([x, y], 1).double())
-            joint.samples += len(X)
+            joint.samples += len(batch)
     finally:
         for handle in handles:
             handle.remove()

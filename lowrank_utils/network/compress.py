@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
@@ -22,6 +22,8 @@ def compress(
     *,
     moments: Mapping[str, Moments] | None = None,
     pivoted: bool = False,
+    layers: Collection[str] | None = None,
+    skip: Collection[str] = (),
 ) -> nn.Module:
     r"""A copy of ``model`` in which W of each named layer is replaced by a rank-r product.
 
@@ -31,17 +33,19 @@ def compress(
     Args:
         model: Any module; it is never changed.
         ranks: ``{dotted name: rank}`` (empty: nothing is compressed), or one rank for every
-            ``nn.Linear`` in which it saves numbers, by break-even; the others stay dense.
+            layer in which it saves numbers, by break-even; the others stay dense.
         moments: ``{dotted name: Moments}`` of the layers to be compressed, from ``calibrate``.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
+        layers: For one rank: names of the layers that take part; by default all that can.
+        skip: Names of those that do not.
 
     Returns:
         A new model that shares no storage with the old one.
 
     Raises:
         TypeError: If a rank is no integer.
-        ValueError: If a layer does not exist, is no ``nn.Linear`` or is shared, has no moments, a
-            rank is out of range, or one rank saves nothing anywhere.
+        ValueError: If a layer does not exist, cannot be replaced (it is tied, shared, pruned, ...), has no
+            moments, a rank is out of range, or one rank saves nothing anywhere.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -51,7 +55,7 @@ def compress(
     _checks.module(model)
     if not isinstance(ranks, Mapping):
         rank = _checks.integer(ranks, "ranks", low=1)
-        views = layers_of(model)
+        views = layers_of(model, layers=layers, skip=skip)
         ranks = {k: rank for k, v in views.items() if rank <= break_even_rank(*v.weight.shape)}
         if not ranks:
             _checks.value_error("ranks", rank, f"at most the break-even rank of a layer in {list(views)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lowrank_utils.factors.moments import Moments
+from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.views import view
 from lowrank_utils.layers.which import layer_of
@@ -23,7 +24,7 @@ class LayerReport:
         shape: (m, n).
         rank: Its rank, or None if dense.
         params: Weights it stores, without the bias.
-        macs: Multiply-adds a sample.
+        macs: Multiply-adds a sample; None without data, which tell how many rows a sample has.
         error: Relative error of L^T W C^1/2 before any refit: what the allocation reckoned with.
     """
 
@@ -31,7 +32,7 @@ class LayerReport:
     shape: tuple[int, int]
     rank: int | None
     params: int
-    macs: int
+    macs: int | None
     error: float
 
 
@@ -64,7 +65,7 @@ class Report:
         head = f"{'layer':<{width}} {'shape':>12} {'rank':>6} {'params':>10} {'MACs':>12} {'error':>7}"
         lines = [head] + [
             f"{row.layer:<{width}} {'{} x {}'.format(*row.shape):>12} {row.rank or 'dense':>6} "
-            f"{row.params:>10,} {row.macs:>12,} {row.error:>7.1%}"
+            f"{row.params:>10,} {'' if row.macs is None else f'{row.macs:,}':>12} {row.error:>7.1%}"
             for row in self.layers
         ]
         before, after = self.params
@@ -75,18 +76,20 @@ class Report:
 
 
 def layer_reporter(
-    model: nn.Module, moments: Mapping[str, Moments], options: Mapping[str, Options]
+    model: nn.Module, moments: Mapping[str, Moments] | None, options: Mapping[str, Options]
 ) -> Callable[[Mapping[str, int]], tuple[LayerReport, ...]]:
     """Function that gives the rows of the network with these ranks."""
     energies = {}
     for name in options:
         W = view(layer_of(model, name)).weight
-        energies[name] = (W.shape[0], W.shape[1]), weighted_factors(W, moments[name]).S.square()
+        S = singular_values(W) if moments is None else weighted_factors(W, moments[name]).S
+        energies[name] = (W.shape[0], W.shape[1]), S.square()
 
     def row(name: str, rank: int | None) -> LayerReport:
-        (shape, energy), (costs, _), seen = energies[name], options[name], moments[name]
+        (shape, energy), (costs, _) = energies[name], options[name]
         cost = int(costs[-1] if rank is None else costs[rank - 1])
         tail = float(energy[rank:].sum() / energy.sum()) if rank is not None and energy.any() else 0.0
-        return LayerReport(name, shape, rank, cost, round(cost * seen.rows / seen.samples), tail**0.5)
+        macs = None if moments is None else round(cost * moments[name].rows / moments[name].samples)
+        return LayerReport(name, shape, rank, cost, macs, tail**0.5)
 
     return lambda ranks: tuple(row(name, ranks.get(name)) for name in options)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.cost.size import count_params
+from lowrank_utils.layers.copying import copied
+from lowrank_utils.model.batches import Loss, is_samples
 from lowrank_utils.model.metrics import Metric
 from lowrank_utils.network.allocate import layer_options, ranks_within
 from lowrank_utils.network.calibrate import calibrate
@@ -21,15 +24,18 @@ from lowrank_utils.search.find_rank import score, within
 
 def compress_within(
     model: nn.Module,
-    X_val: Tensor,
-    y_val: Tensor,
+    X_val: Any = None,
+    y_val: Any = None,
     *,
     max_drop: float = 0.01,
     metric: str | Metric = "accuracy",
-    calibration: tuple[Tensor, Tensor] | None = None,
+    calibration: Any = None,
     refit: bool = True,
     pivoted: bool = False,
     steps: int = 12,
+    loss: Loss | None = None,
+    layers: Collection[str] | None = None,
+    skip: Collection[str] = (),
 ) -> tuple[nn.Module, Report]:
     r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
 
@@ -39,14 +45,21 @@ def compress_within(
 
     Args:
         model: Any module; it is not changed.
-        X_val: Samples that the metric is taken on; report the result on other, test, data.
+        X_val: Samples that the metric is taken on, or batches, as in ``accuracy``; report the result on
+            other, test, data. None, if the metric is a callable(model).
         y_val: Their labels.
         max_drop: Largest drop of the metric, absolute, >= 0.
-        metric: ``"accuracy"``, ``"auc"`` or a callable(model, X, y), larger being better.
-        calibration: ``(X, y)`` for the moments, best the training data; by default the validation data.
+        metric: ``"accuracy"``, ``"auc"``, a callable(model, X, y), larger being better, or without X_val a
+            callable(model).
+        calibration: For the moments: ``(X, y)``, best the training data, or batches, as in ``calibrate``; by
+            default the validation data. Without any data ranks go by the weights' energy, and no layer is
+            refitted.
         refit: Fit each layer to what the ones before it became (``cascade``), which keeps more.
         pivoted: Store r(m + n - r) numbers a layer (``PivotedLinear``).
         steps: Budgets tried in each of the two rounds.
+        loss: A callable(outputs, batch) -> scalar for the moments, where the labels are no classes.
+        layers: Names of the layers that take part; by default all that can.
+        skip: Names of those that do not.
 
     Returns:
         The new model and a ``Report``, which prints as a table.
@@ -65,13 +78,19 @@ def compress_within(
         1
     """
     _checks.module(model)
-    _checks.labelled(X_val, y_val)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
     steps = _checks.integer(steps, "steps", low=2)
-    X, y = (X_val, y_val) if calibration is None else calibration
+    given = isinstance(calibration, tuple) and len(calibration) == 2
+    X, y = calibration if given else (calibration, None)
+    if calibration is None:
+        X, y = X_val, y_val
+    same = X is X_val
+    if X_val is not None and not is_samples(X_val):
+        X_val = list(X_val)  # it is run through several times
+    X = X_val if same else X if X is None or is_samples(X) else list(X)
     baseline = score(model, X_val, y_val, metric)
-    moments = calibrate(model, X, y)
-    options = layer_options(model, moments, pivoted=pivoted)
+    moments = None if X is None else calibrate(model, X, y, loss=loss, layers=layers, skip=skip)
+    options = layer_options(model, moments, pivoted=pivoted, layers=layers, skip=skip)
     dense = sum(int(costs[-1]) for costs, _ in options.values())
     least = sum(int(costs.min()) for costs, _ in options.values()) / dense
     before = count_params(model)
@@ -82,7 +101,7 @@ def compress_within(
         ranks = ranks_within(options, min(1.0, budget))
         if not ranks or any(ranks == tried for _, tried in frontier.values()):
             return
-        if refit:
+        if refit and moments is not None:
             small = cascade(model, ranks, X, moments, pivoted=pivoted)
         else:
             small = compress(model, ranks, moments=moments, pivoted=pivoted)
@@ -105,7 +124,7 @@ def compress_within(
             for budget in np.geomspace(max(below, least * (1 + 1e-9)), best, steps + 2)[1:-1]:
                 attempt(float(budget))
                 bar.update()
-    small = fitting[min(fitting)][1] if fitting else copy.deepcopy(model)
+    small = fitting[min(fitting)][1] if fitting else copied(model)
     rows = layer_reporter(model, moments, options)
     value, ranks = frontier[min(fitting)] if fitting else (baseline, {})
     frontier = dict(sorted(frontier.items()))

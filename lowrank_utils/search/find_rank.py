@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.ranks import break_even_rank
-from lowrank_utils.model.metrics import Metric, accuracy_of, auc_of, logits
+from lowrank_utils.layers.copying import copied
+from lowrank_utils.model.batches import batches
+from lowrank_utils.model.metrics import Metric, accuracy_of, auc_of, joined, scored
 from lowrank_utils.search.nested import NestedLayer
 
 _OF_LOGITS: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy_of, "auc": auc_of}
@@ -73,21 +75,34 @@ def _scored(value: object, where: str) -> float:
 
 
 @torch.no_grad()
-def score(model: nn.Module, X: Tensor, y: Tensor, metric: str | Metric = "accuracy") -> float:
+def score(model: nn.Module, X: Any, y: Any, metric: str | Metric = "accuracy") -> float:
     """The metric's value for the model, as ``find_rank`` takes it; never nan."""
     if callable(metric):
-        return _scored(metric(copy.deepcopy(_checks.module(model)).eval(), X, y), "of the model")
-    return _scored(
-        _OF_LOGITS[_checks.choice(metric, "metric", _OF_LOGITS)](logits(model, X), y), "of the model"
-    )
+        return _scored(on_data(metric, X, y)(copied(_checks.module(model)).eval()), "of the model")
+    return _scored(_OF_LOGITS[named(metric, X, y)](*scored(model, X, y)), "of the model")
+
+
+def on_data(metric: Metric, X: Any, y: Any) -> Callable[[nn.Module], object]:
+    """A callable metric as a function of the model alone."""
+    return metric if X is None else lambda model: metric(model, X, y)
+
+
+def named(metric: str | Metric, X: Any, y: Any) -> str:
+    """The name of a metric of logits, which needs labelled samples."""
+    name = _checks.choice(metric, "metric", _OF_LOGITS)
+    if X is None:
+        _checks.value_error("X", None, f"given for metric={name!r}; a callable(model) needs none")
+    if isinstance(X, Tensor):
+        _checks.labelled(X, y)
+    return name
 
 
 @torch.no_grad()
 def find_rank(
     model: nn.Module,
     layer: str,
-    X: Tensor,
-    y: Tensor,
+    X: Any = None,
+    y: Any = None,
     *,
     max_drop: float,
     metric: str | Metric = "accuracy",
@@ -101,18 +116,20 @@ def find_rank(
     None, but not always the smallest, since a score need not rise with the rank.
 
     Args:
-        model: Any module with ``model(X)``.
-        layer: Dotted name of an ``nn.Linear`` in it.
-        X: Samples; validation data, if you mean to report the score on test data.
+        model: Any module.
+        layer: Dotted name of a layer in it that is a matrix applied to rows: ``nn.Linear``, a convolution.
+        X: Samples, or batches, as in ``accuracy``; validation data, if you mean to report the score on test
+            data. None, if the metric needs none.
         y: Labels.
         max_drop: Largest drop phi may take, absolute (0.01 is one point of accuracy), >= 0.
-        metric: ``"accuracy"``, ``"auc"`` or a callable(model, X, y) -> number, larger being better.
+        metric: ``"accuracy"``, ``"auc"``, a callable(model, X, y) -> number, larger being better, or
+            without X a callable(model).
         max_rank: Largest rank to try; by default ``break_even_rank(m, n)``.
         method: ``"scan"`` or ``"binary"``.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the layer does not exist, is no ``nn.Linear``, is shared or never called; X is
+        ValueError: If the layer does not exist, cannot be replaced or is never called; X is
             empty or y does not match; the metric gives nan; a number is out of range.
 
     Example:
@@ -123,27 +140,30 @@ def find_rank(
         {1: 0.5, 2: 1.0}
     """
     nested = NestedLayer(model, layer)
-    _checks.labelled(X, y)
+    if isinstance(X, Tensor) and not callable(metric):
+        _checks.labelled(X, y)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
     m, n = _checks.matrix(nested.view.weight, f"{layer}.weight").shape
     max_rank = break_even_rank(m, n) if max_rank is None else _checks.rank(max_rank, m, n, "max_rank")
     _checks.choice(method, "method", ("scan", "binary"))
 
-    at_rank: Callable[[int], object]
+    at_rank: Callable[[int], object]  # score of the model with this rank
     if callable(metric):
-        call = metric
-        value = nested.check_called(lambda copy: call(copy, X, y))
-        baseline = _scored(value, "of the full model")
+        call = on_data(metric, X, y)
+        baseline = _scored(nested.check_called(call), "of the full model")
 
         def at_rank(rank: int) -> object:
-            return call(nested.at(rank), X, y)
+            return call(nested.at(rank))
     else:
-        of_logits = _OF_LOGITS[_checks.choice(metric, "metric", _OF_LOGITS)]
-        outputs = nested.outputs(X)
-        baseline = _scored(of_logits(outputs.full, y), "of the full model")
+        of_logits = _OF_LOGITS[named(metric, X, y)]
+        data = [batch.on(model) for batch in batches(X, y)]
+        outputs = nested.outputs([batch.inputs for batch in data])
+        labels = [batch.labels for batch in data]
 
-        def at_rank(rank: int) -> object:
-            return of_logits(outputs.at(rank), y)
+        def at_rank(rank: int | None) -> object:
+            return of_logits(*joined(list(zip(outputs.at(rank), labels, strict=True))))
+
+        baseline = _scored(at_rank(None), "of the full model")
 
     curve: dict[int, float] = {}
 

@@ -7,7 +7,7 @@ what the cut model computes (it is tried at both ends), every rank is cut and ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from lowrank_utils.factors.svd import thin_svd
 from lowrank_utils.layers.copying import copied, replaced
 from lowrank_utils.layers.views import view
 from lowrank_utils.layers.which import hooked_input, layer_of
+from lowrank_utils.model.batches import call, fresh
 
 _ROOM = {torch.float32: 1e-3, torch.float64: 1e-8}  # of the largest output; other dtypes are run as a whole
 
@@ -68,16 +69,16 @@ class NestedLayer:
         return value
 
     @torch.no_grad()
-    def outputs(self, X: Tensor) -> NestedOutputs:
-        """The model's outputs on X at every rank, one after the other."""
-        return NestedOutputs(self, X)
+    def outputs(self, data: Sequence[Any]) -> NestedOutputs:
+        """The model's outputs on the inputs of these batches at every rank, one after the other."""
+        return NestedOutputs(self, data)
 
 
 class Replay:
-    """A copy of the model that has run once on X: from then on only what comes after the layer runs."""
+    """A copy of the model that has run once: from then on only what comes after the layer runs."""
 
-    def __init__(self, nested: NestedLayer, X: Tensor) -> None:
-        self.model, self._X = copied(nested.original).eval(), X
+    def __init__(self, nested: NestedLayer, inputs: Any) -> None:
+        self.model, self._given = copied(nested.original).eval(), inputs
         self.layer = self.model.get_submodule(nested.name)
         self.inputs: list[Tensor] = []
         self.shape = torch.Size()
@@ -85,12 +86,12 @@ class Replay:
         if not self.inputs:
             _checks.value_error("layer", nested.name, "called in the model's forward, but never is")
 
-    def run(self, output: Callable[[], Tensor]) -> Tensor:
+    def run(self, output: Callable[[], Tensor]) -> Any:
         """The model's output where this is the layer's."""
         self.layer.forward = lambda *_, **__: output()  # hooks stay in force
-        return self.model(self._X.clone())  # type: ignore[no-any-return]
+        return call(self.model, fresh(self._given))
 
-    def _record(self) -> Tensor:
+    def _record(self) -> Any:
         """Run once, keep the layer's input at each call, and freeze what comes before it."""
         done: dict[nn.Module, Tensor] = {}
         again: set[nn.Module] = set()
@@ -122,7 +123,7 @@ class Replay:
         handles += [module.register_forward_hook(finished) for module in modules]
         self.layer.forward = reached
         try:
-            output: Tensor = self.model(self._X.clone())
+            output = call(self.model, fresh(self._given))
         finally:
             for handle in handles:
                 handle.remove()
@@ -144,37 +145,48 @@ def _close(got: Tensor, wanted: Tensor, room: float) -> bool:
 
 
 class NestedOutputs:
-    """Model outputs on one X: ``full``, then ``at(rank)`` for one rank after the other."""
+    """Model outputs on each batch: ``at(rank)`` with the layer at a rank, ``at(None)`` of the whole model.
 
-    def __init__(self, nested: NestedLayer, X: Tensor) -> None:
-        self._nested, self._X = nested, X
-        self._replay: Replay | None = Replay(nested, X)
-        self.full = self._replay.full
+    One batch is replayed, if that gives the same; of several each is run as a whole.
+    """
+
+    def __init__(self, nested: NestedLayer, data: Sequence[Any]) -> None:
+        self._nested, self._data = nested, data
+        self._replay: Replay | None = None
         self._rank = -1
-        if len(self._replay.inputs) > 1 or not self._agrees():
-            self._replay = None
+        if len(data) == 1:
+            self._replay = Replay(nested, data[0])
+            self._full = [self._replay.full]
+            if len(self._replay.inputs) > 1 or not self._agrees():
+                self._replay = None
+        else:
+            self._full = nested.check_called(self._run)
 
     @torch.no_grad()
-    def at(self, rank: int) -> Tensor:
-        """The model's output with the layer at this rank."""
-        if self._replay is None:
-            return self._nested.at(rank)(self._X.clone())  # type: ignore[no-any-return]
-        return self._quick(self._replay, rank)
+    def at(self, rank: int | None) -> list[Any]:
+        """The model's output on each batch with the layer at this rank."""
+        if rank is None:
+            return self._full
+        return self._run(self._nested.at(rank)) if self._replay is None else [self._quick(self._replay, rank)]
+
+    def _run(self, model: nn.Module) -> list[Any]:
+        return [call(model, fresh(inputs)) for inputs in self._data]
 
     def _agrees(self) -> bool:
         """Whether the quick way gives the whole model at full rank, and the cut one at rank 1."""
-        room = _ROOM.get(self.full.dtype, 0.0) if isinstance(self.full, Tensor) else 0.0
+        full = self._full[0]
+        room = _ROOM.get(full.dtype, 0.0) if isinstance(full, Tensor) else 0.0
         if self._replay is None or room == 0 or self._nested.view.weight.dtype not in _ROOM:
             return False
         k = len(self._nested.factors[1])
-        ends = {k: self.full, 1: self._nested.at(1)(self._X.clone())}
+        ends = {k: full, 1: self._run(self._nested.at(1))[0]}
         try:
             quick = {rank: self._quick(self._replay, rank) for rank in ends}
         except Exception:  # a frozen part no longer does what another one waits for
             return False
         return all(_close(quick[rank], wanted, room) for rank, wanted in ends.items())
 
-    def _quick(self, replay: Replay, rank: int) -> Tensor:
+    def _quick(self, replay: Replay, rank: int) -> Any:
         if self._rank < 0:
             U, S, Vh = self._nested.factors
             self._Ut = U.T.contiguous()  # (k, m)

@@ -309,7 +309,7 @@ def test_scores_have_no_gradient():
             "X of shape (0, 2) and y of shape (0,) must not be empty",
         ),
         (torch.zeros(3, 2), torch.zeros(3, 1), ValueError, ""),
-        (np.zeros((3, 2)), torch.zeros(3), TypeError, "X and y must be tensors, not ndarray and Tensor"),
+        (3.0, None, TypeError, "X=3.0 must be a tensor, a tuple, a mapping or an iterable of batches"),
     ],
 )
 def test_scores_of_mismatched_labels(score, X, y, error, message):

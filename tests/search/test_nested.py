@@ -10,6 +10,18 @@ from zoo import ZOO, case
 
 from lowrank_utils.search.nested import NestedLayer
 
+
+class OneBatch:
+    """Outputs on one batch."""
+
+    def __init__(self, nested, X):
+        self.outputs = nested.outputs([X])
+        self.full = self.outputs.at(None)[0]
+
+    def at(self, rank):
+        return self.outputs.at(rank)[0]
+
+
 # float64: a few hundred operations of numbers about 10, each rounded to 1e-16
 ROOM = 1e-11
 
@@ -20,7 +32,7 @@ def test_outputs_at_every_rank_in_any_order(name, seed):
     model, layer, X, _, (m, n) = case(name, seed, train=True)
     k = min(m, n)
     before = snapshot(model, X)
-    outputs = NestedLayer(model, layer).outputs(X)
+    outputs = OneBatch(NestedLayer(model, layer), X)
     wanted = {r: outputs_by_truncation(model, layer, X, r) for r in range(1, k + 1)}
     assert torch.allclose(outputs.full, full_outputs(model, X), rtol=0, atol=ROOM)
     assert not torch.allclose(wanted[1], outputs.full, rtol=0, atol=1e-3)  # rank 1 is something else
@@ -59,7 +71,7 @@ def test_what_stands_before_the_layer_runs_once():
     model, layer, X, _, _ = case("after convolutions", 0)
     prefix, suffix = [], []
     model[0], model[8] = Counting(model[0], prefix), Counting(model[8], suffix)
-    outputs = NestedLayer(model, layer).outputs(X)
+    outputs = OneBatch(NestedLayer(model, layer), X)
     checks = 1  # the model cut at rank 1, with which the quick way is compared
     assert (len(prefix), len(suffix)) == (1 + checks, 3 + checks)
     for r in (1, 2, 3):
@@ -69,7 +81,7 @@ def test_what_stands_before_the_layer_runs_once():
 
 def test_outputs_do_not_alias_each_other():
     model, layer, X, _, _ = case("the model itself", 0)
-    outputs = NestedLayer(model, layer).outputs(X)
+    outputs = OneBatch(NestedLayer(model, layer), X)
     first = outputs.at(1)
     kept = first.clone()
     outputs.at(2).zero_()
@@ -83,7 +95,7 @@ def test_every_dtype(dtype):
     linear = nn.Linear(n, m)
     linear.weight.data = with_spectrum(m, n, [2.0**-i for i in range(k)]).float()
     linear, X = linear.to(dtype), torch.randn(50, n).to(dtype)
-    outputs = NestedLayer(linear, "").outputs(X)
+    outputs = OneBatch(NestedLayer(linear, ""), X)
     size = float(X.double().norm(dim=1).max()) + float(linear.bias.detach().double().norm())
     for r in range(1, k + 1):
         wanted = X.double() @ truncated(linear.weight, r).T + linear.bias.detach().double()
@@ -96,7 +108,7 @@ def test_every_dtype(dtype):
 def test_an_in_place_write_is_counted_but_not_under_inference_mode():
     model, layer, X, _, _ = case("mlp, middle", 0)
     with torch.inference_mode():
-        outputs = NestedLayer(model, layer).outputs(X.clone())
+        outputs = OneBatch(NestedLayer(model, layer), X.clone())
         got = outputs.at(2)
     assert torch.allclose(got, outputs_by_truncation(model, layer, X, 2), rtol=0, atol=ROOM)
 
@@ -113,12 +125,12 @@ def test_a_layer_that_is_never_called():
     with pytest.raises(
         ValueError, match=r"^layer='idle' must be called in the model's forward, but never is$"
     ):
-        NestedLayer(model, "idle").outputs(torch.ones(2, 3))
+        OneBatch(NestedLayer(model, "idle"), torch.ones(2, 3))
 
 
 def test_a_forward_that_raises_leaves_the_model_alone():
     model, layer, X, _, _ = case("after convolutions", 0)
     before = snapshot(model, X)
     with pytest.raises(RuntimeError):
-        NestedLayer(model, layer).outputs(X[:, :, :4])
+        OneBatch(NestedLayer(model, layer), X[:, :, :4])
     assert snapshot(model, X) == before
