@@ -26,6 +26,16 @@ class Stage(NamedTuple):
     groups: int
     padding_mode: str
 
+    @classmethod
+    def of(cls, conv: Conv) -> Stage:
+        """What this convolution was told."""
+        sizes = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        return cls(*sizes, conv.groups, conv.padding_mode)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """The input (N, c, *) with its margins."""
+        return F.pad(x, self.margins(), mode=self.padding_mode.replace("zeros", "constant"))
+
     def along(self, axes: tuple[int, ...], kernel_size: Sequence[int], groups: int) -> Stage:
         """The stage that does of all this what concerns some axes: steps and padding of the others are none.
 

@@ -12,6 +12,8 @@ from torch.nn.utils import parametrize
 from lowrank_utils import _checks
 from lowrank_utils.layers.views import View, view
 
+_WITH_WEIGHT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 def find_view(layer: nn.Module) -> View | None:
     """The layer's view, or None if it has none."""
@@ -24,7 +26,9 @@ def find_view(layer: nn.Module) -> View | None:
 def _standard(layer: nn.Module) -> bool:
     """Whether a layer's forward is that of a class which was registered, and not a subclass's own."""
     kinds = (kind for kind in view.registry if kind is not object and isinstance(layer, kind))
-    return type(layer).__name__ == "Conv1D" or any(type(layer).forward is kind.forward for kind in kinds)
+    methods = ("forward", "_conv_forward")
+    same = (all(getattr(type(layer), m, None) is getattr(kind, m, None) for m in methods) for kind in kinds)
+    return type(layer).__name__ == "Conv1D" or any(same)
 
 
 def _users(model: nn.Module, layer: nn.Module) -> Iterator[str]:
@@ -53,8 +57,13 @@ def obstacle(model: nn.Module, name: str) -> str | None:
         return "is read by nn.MultiheadAttention, and never called: call unpack_attention first"
     if parametrize.is_parametrized(layer):
         return "has a parametrized weight"
-    if isinstance(layer, nn.Linear | nn.Embedding) and "weight" not in layer._parameters:
+    if (
+        isinstance(layer, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and "weight" not in layer._parameters
+    ):
         return "computes its weight (pruned, or weight_norm)"
+    if getattr(layer, "groups", 1) > 1:
+        return f"has {layer.groups} groups, each a matrix of its own"
     if not _standard(layer):
         return f"is {type(layer).__name__}, with a forward of its own"
     if isinstance(layer.weight, nn.UninitializedParameter):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lowrank_utils import LowRankLinear, PivotedLinear, compress, find_rank, truncated_svd
+from lowrank_utils import LowRankConv, LowRankLinear, PivotedLinear, compress, find_rank, truncated_svd
 from lowrank_utils.layers.views import View, view
 
 
@@ -36,6 +36,41 @@ def layers():
 
 
 LAYERS = layers()
+
+
+def convolutions():
+    """Convolutions of every kind, and inputs for them."""
+    torch.manual_seed(1)
+    image = torch.randn(2, 3, 7, 6)
+    return {
+        "1-D": (nn.Conv1d(3, 4, 5, stride=2, padding=3), torch.randn(2, 3, 17)),
+        "2-D": (
+            nn.Conv2d(3, 4, (3, 2), padding="same", dilation=(1, 2), bias=False),
+            image,
+        ),
+        "circular": (nn.Conv2d(3, 4, 3, padding=2, padding_mode="circular"), image),
+        "reflected": (nn.Conv2d(3, 4, 3, padding=(1, 2), padding_mode="reflect"), image),
+        "one sample": (nn.Conv2d(3, 4, 3, stride=(2, 3)), torch.randn(3, 7, 9)),
+        "3-D": (nn.Conv3d(2, 4, 2, stride=2, dilation=2, padding=1), torch.randn(2, 2, 5, 6, 7)),
+        "1 x 1": (nn.Conv2d(6, 4, 1), torch.randn(2, 6, 3, 3)),
+    }
+
+
+CONVOLUTIONS = convolutions()
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_is_its_matrix_applied_to_patches(name):
+    conv, x = CONVOLUTIONS[name]
+    seen, y = view(conv), conv(x).detach()
+    b = 0 if seen.bias is None else seen.bias
+    assert torch.allclose(seen.rows(x) @ seen.weight.T + b, seen.output_rows(y), atol=1e-5)
+    assert torch.equal(seen.output(seen.output_rows(y), y.shape), y)
+    U, S, Vh = truncated_svd(seen.weight, 2)
+    low = seen.low_rank(U * S, Vh, seen.bias)
+    assert isinstance(low, LowRankConv) and low.rank == 2
+    assert torch.allclose(low(x), seen.dense((U * S) @ Vh, seen.bias)(x), atol=1e-5)
+    assert torch.allclose(low(x), LowRankConv.from_conv(conv, 2)(x), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -91,6 +91,7 @@ LEFT = {
     "meta": (nn.Sequential(nn.Linear(4, 4, device="meta")), "0", "is on the meta device"),
     "attention": (nn.Sequential(nn.MultiheadAttention(4, 2)), "0", "call unpack_attention first"),
     "its projection": (nn.Sequential(nn.MultiheadAttention(4, 2)), "0.out_proj", "never called"),
+    "groups": (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "0", "has 2 groups"),
     "recurrent": (nn.Sequential(nn.LSTM(4, 4)), "0", "is a fused LSTM"),
 }
 

@@ -1,0 +1,198 @@
+"""What a batch is, and how a model is called on it."""
+
+import collections
+
+import numpy as np
+import pytest
+import torch
+from oracles import Lambda
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lowrank_utils import accuracy, auc, calibrate, cascade, find_rank
+from lowrank_utils.model.batches import Batch, batches, call
+
+torch.manual_seed(0)
+X, Y = torch.randn(23, 6), torch.randint(0, 3, (23,))
+NET = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+
+
+class Named(nn.Module):
+    """Called by name, gives a mapping, as language models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = NET
+
+    def forward(self, *, x, scale):
+        return {"hidden": x, "logits": self.net(x) * scale}
+
+
+class Placed(nn.Module):
+    """Called with two arguments by place; gives a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = NET
+
+    def forward(self, x, scale):
+        return self.net(x) * scale, x
+
+
+class Packet:
+    """An object with tensors in it that can be moved."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def to(self, device):
+        return Packet(self.x.to(device))
+
+
+ONES = torch.ones(23, 1)
+GIVEN = {
+    "tensor": (NET, X, Y),
+    "numpy, in double": (NET, X.double().numpy(), Y.numpy()),
+    "pairs": (NET, list(zip(X.split(7), Y.split(7), strict=True)), None),
+    "loader": (NET, DataLoader(TensorDataset(X, Y), batch_size=10), None),
+    "tuple": (Placed(), (X, ONES), Y),
+    "pairs of tuples": (Placed(), [((X[:9], ONES[:9]), Y[:9]), ((X[9:], ONES[9:]), Y[9:])], None),
+    "mapping": (Named(), {"x": X, "scale": ONES}, Y),
+    "mapping with labels": (Named(), {"x": X, "scale": ONES, "labels": Y}, None),
+    "user's mapping": (Named(), collections.UserDict({"x": X, "scale": ONES, "labels": Y}), None),
+    "mappings": (
+        Named(),
+        [{"x": X[:9], "scale": ONES[:9], "labels": Y[:9]}, {"x": X[9:], "scale": ONES[9:], "labels": Y[9:]}],
+        None,
+    ),
+    "object": (Lambda(lambda s, p: s.net(p.x), net=NET), [(Packet(X), Y)], None),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_the_same_data_in_every_shape(name):
+    model, data, labels = GIVEN[name]
+    model.eval()
+    with torch.no_grad():
+        right = float((NET(X).argmax(1) == Y).double().mean())
+    assert accuracy(model, data, labels) == right
+    assert auc(model, data, labels) == pytest.approx(auc(NET, X, Y), abs=1e-12)
+    wanted, got = calibrate(NET, X, Y), calibrate(model, data, labels)
+    prefix = "" if model is NET else "net."
+    for layer, moments in wanted.items():
+        other = got[prefix + layer]
+        assert (other.rows, other.samples) == (23, 23)
+        assert torch.allclose(other.covariance, moments.covariance, rtol=1e-5, atol=1e-7)
+        assert torch.allclose(other.gradient, moments.gradient, rtol=1e-4, atol=1e-7)
+    if data is not X:
+        found = find_rank(model, prefix + "0", data, labels, max_drop=0.1, max_rank=5)
+        assert found.curve == find_rank(NET, "0", X, Y, max_drop=0.1, max_rank=5).curve
+        small = cascade(model, {prefix + "0": 2}, data, got)
+        dense = cascade(NET, {"0": 2}, X, wanted)
+        assert torch.allclose(small.get_submodule(prefix + "0").weight, dense[0].weight, atol=1e-4)
+
+
+def test_unlabelled_batches_and_two_rows():
+    wanted = calibrate(NET, X[:4])["0"]
+    for data in ([X[:2], X[2:4]], iter([X[:2], X[2:4]]), DataLoader(TensorDataset(X[:4]), batch_size=2)):
+        got = calibrate(NET, data)["0"]  # a batch of two rows is no pair
+        assert (got.rows, got.samples, got.gradient) == (4, 4, None)
+        assert torch.allclose(got.covariance, wanted.covariance, atol=1e-7)
+
+
+def test_samples_are_those_of_the_first_tensor():
+    assert len(Batch({"x": torch.zeros(9, 4), "mask": torch.zeros(1)}, None)) == 9
+    assert len(Batch((torch.zeros(3, 2), 5), None)) == 3 and len(Batch(Packet(X), None)) == 23
+    assert [len(b) for b in batches((X, ONES), Y, size=10)] == [10, 10, 3]
+
+
+def test_tokens_and_labels_that_do_not_count():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Embedding(11, 6), nn.Linear(6, 4)).eval()
+    ids, y = torch.randint(0, 11, (5, 7)), torch.randint(0, 4, (5, 7))
+    y[:, 5:] = -100
+    with torch.no_grad():
+        right = model(ids).argmax(-1)[:, :5] == y[:, :5]
+    assert accuracy(model, ids, y) == float(right.double().mean())
+    moments = calibrate(model, ids, y)
+    assert (moments["1"].rows, moments["1"].samples) == (35, 5)
+    kept = calibrate(model, ids[:, :5], y[:, :5])["1"]  # the others' gradients are 0
+    assert torch.allclose(moments["1"].gradient * 35, kept.gradient * 25, atol=1e-6)
+    with pytest.raises(ValueError, match="must have a label other than -100"):
+        accuracy(model, ids, torch.full_like(y, -100))
+
+
+def test_one_logit():
+    torch.manual_seed(2)
+    for shape in ((40,), (40, 1)):
+        model = (
+            nn.Sequential(nn.Linear(6, 1))
+            if len(shape) == 2
+            else nn.Sequential(nn.Linear(6, 1), nn.Flatten(0))
+        )
+        x = torch.randn(40, 6)
+        with torch.no_grad():
+            right = (model(x).reshape(-1) > 0).long()
+        y = right.clone()
+        y[:10] = 1 - y[:10]
+        assert accuracy(model, x, y) == accuracy(model, x, y.reshape(shape)) == 0.75
+        with pytest.raises(ValueError, match=r"^labels y=\[0, 1, 2\] must be 0 and 1 for"):
+            accuracy(model, x, torch.arange(40) % 3)
+
+
+REGRESSION = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "told"),
+    [
+        (REGRESSION, torch.randn(23, 2), "dtype torch.float32 must be logits"),
+        (nn.Linear(6, 1), torch.randint(0, 2, (23,)), r"outputs of shape \(23, 1\)"),
+        (nn.Linear(6, 3), torch.randint(0, 3, (23, 3)), r"labels of shape \(23, 3\)"),
+    ],
+)
+def test_without_a_loss_that_fits_an_error_says_so(model, y, told):
+    with pytest.raises(ValueError, match=told + ".*loss must be given$"):
+        calibrate(model, X, y)
+
+
+def test_a_loss_of_ones_own():
+    y = torch.randn(23, 2)
+
+    def squared(outputs, batch):
+        return (outputs - batch.labels).square().sum() / 2
+
+    gradient = calibrate(REGRESSION, X, y, loss=squared, batch_size=7)["2"].gradient
+    with torch.no_grad():
+        left = (REGRESSION(X) - y).double()
+    assert torch.allclose(gradient, left.T @ left / 23, atol=1e-5)
+
+
+def test_what_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="^inputs of layer '0' have nan or inf in them"):
+        calibrate(NET, torch.full((3, 6), float("nan")))
+    huge = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2))
+    huge[0].weight.data.fill_(float("inf"))
+    with pytest.raises(ValueError, match="^inputs of layer '1' have nan or inf in them"):
+        calibrate(huge, X)
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "error", "told"),
+    [
+        (3, None, TypeError, "^X=3 must be a tensor, a tuple, a mapping or an iterable of batches$"),
+        ([(X, Y)], Y, ValueError, "None if X is an iterable, whose batches hold the labels$"),
+        ((X, ONES), Y[:4], ValueError, "^y has 4 labels, but must have one for each of the 23 samples of X$"),
+        ([], None, ValueError, "^X has no samples"),
+    ],
+)
+def test_impossible_data(data, labels, error, told):
+    for function in (accuracy, calibrate):
+        with pytest.raises(error, match=told):
+            function(NET, data, labels)
+
+
+def test_call_gives_the_logits():
+    assert call(NET, X).shape == (23, 3)
+    assert torch.equal(call(Named(), {"x": X, "scale": ONES}), call(Placed(), (X, ONES)))
+    assert np.allclose(call(NET, X).detach().numpy(), NET(X).detach().numpy())
