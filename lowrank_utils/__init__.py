@@ -26,6 +26,7 @@ from lowrank_utils.layers.conv_options import ConvOption, ConvOptions, conv_opti
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.layers.unpacked import UnpackedAttention
+from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.model.metrics import accuracy, auc
 from lowrank_utils.network.allocate import allocate_ranks
 from lowrank_utils.network.calibrate import calibrate
@@ -45,6 +46,7 @@ __all__ = [
     "LayerCost",
     "LayerReport",
     "LayerTable",
+    "LayerView",
     "LowRankConv",
     "LowRankLinear",
     "Moments",
@@ -77,6 +79,7 @@ __all__ = [
     "find_rank",
     "flopth_counts",
     "gavish_donoho_rank",
+    "layer_view",
     "load_split",
     "low_rank_approximation",
     "measure_latency",

@@ -1,8 +1,8 @@
 r"""A layer is a matrix applied to rows: y = x W^T + b, with W (m, n), for each row x (n,) of its input.
 
-What looks for ranks or cuts a model knows a layer by its ``View`` alone: the matrix, the bias, the rows that
-an input gives, and the same layer rebuilt from factors. A type of layer is added by one line,
-``view.register(MyLayer, MyView)``, with ``MyView`` a subclass of ``View``.
+What looks for ranks or cuts a model knows a layer by its ``LayerView`` alone: the matrix, the bias, the rows
+that an input gives, and the same layer rebuilt from factors. A type of layer is added by one line,
+``layer_view.register(MyLayer, MyView)``, with ``MyView`` a subclass of ``LayerView``.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.layers.stages import Stage
 
 
-class View:
-    """``nn.Linear``, and what is called like it: (..., n) -> (..., m).
+class LayerView:
+    """A layer as W (m, n) and b (m,), applied to rows: ``nn.Linear``, and what is called like it.
 
-    Attributes:
-        layer: The layer itself, never changed.
-        by_itself: Whether the layer takes part where none is named.
+    Subclass it for a layer of your own, and say what differs: where the weight lies, which rows an input
+    gives, how the layer is rebuilt.
+
+    Args:
+        layer: The layer itself, which is never changed.
+
+    Example:
+        >>> seen = LayerView(nn.Linear(3, 2))
+        >>> seen.weight.shape, seen.rows(torch.zeros(5, 4, 3)).shape
+        (torch.Size([2, 3]), torch.Size([20, 3]))
     """
 
-    by_itself = True
+    by_itself = True  # whether the layer takes part where none is named
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
@@ -45,19 +52,37 @@ class View:
         return None if self.layer.bias is None else self.layer.bias.detach()
 
     def rows(self, input: Tensor) -> Tensor:
-        """The rows (N, n) that an input of the layer gives."""
+        """The rows (N, n) that an input of the layer gives.
+
+        Args:
+            input: What the layer is called with, (..., n).
+        """
         return input.reshape(-1, input.shape[-1])
 
     def output_rows(self, output: Tensor) -> Tensor:
-        """The rows (N, m) of an output, or of a gradient by it."""
+        """The rows (N, m) of an output.
+
+        Args:
+            output: What the layer returns, (..., m), or a gradient by it.
+        """
         return output.reshape(-1, output.shape[-1])
 
     def output(self, rows: Tensor, shape: torch.Size) -> Tensor:
-        """The output of this shape whose rows (N, m) these are: ``output_rows`` turned round."""
+        """The output whose rows these are: ``output_rows`` turned round.
+
+        Args:
+            rows: (N, m).
+            shape: Of the output.
+        """
         return rows.reshape(shape)
 
     def dense(self, W: Tensor, bias: Tensor | None) -> nn.Module:
-        """The same kind of layer with another weight (m, n) and bias (m,)."""
+        """The same kind of layer with another weight and bias.
+
+        Args:
+            W: (m, n).
+            bias: (m,) or None.
+        """
         m, n = W.shape
         new = {"device": W.device, "dtype": self.weight.dtype}
         made: nn.Linear = nn.utils.skip_init(nn.Linear, n, m, bias is not None, **new)  # type: ignore[no-untyped-call]
@@ -68,12 +93,19 @@ class View:
         return made
 
     def low_rank(self, A: Tensor, B: Tensor, bias: Tensor | None, *, pivoted: bool = False) -> nn.Module:
-        """The layer of weight A B, with A (m, r) and B (r, n), in the dtype of the old one."""
+        """The layer of weight A B, in the dtype of the old one.
+
+        Args:
+            A: (m, r).
+            B: (r, n).
+            bias: (m,) or None.
+            pivoted: As a ``PivotedLinear`` instead of a ``LowRankLinear``.
+        """
         form = PivotedLinear if pivoted else LowRankLinear
         return form.from_factors(A, B, bias).to(self.weight.dtype)
 
 
-class TransposedView(View):
+class TransposedView(LayerView):
     """The linear layer of transformers' GPT-2, ``Conv1D``, which holds W^T."""
 
     @property
@@ -83,13 +115,13 @@ class TransposedView(View):
         return W
 
 
-class FactoredView(View):
+class FactoredView(LayerView):
     """A layer that is in factors already; its rank can be lowered."""
 
     by_itself = False
 
 
-class TableView(View):
+class TableView(LayerView):
     """``nn.Embedding``: W (d, v) applied to rows that are one-hot, so that it is the table transposed."""
 
     by_itself = False
@@ -119,10 +151,10 @@ class TableView(View):
         """A table of v rows of r numbers, and a linear layer from r to d: r (v + d) numbers."""
         if pivoted:
             _checks.value_error("pivoted", pivoted, "False for an nn.Embedding")
-        return nn.Sequential(self.dense(B, None), View(self.layer).dense(A, bias))
+        return nn.Sequential(self.dense(B, None), LayerView(self.layer).dense(A, bias))
 
 
-class ConvView(View):
+class ConvView(LayerView):
     """A convolution: W (m, n K) applied to the patches under its kernel, one row for each place."""
 
     @property
@@ -176,20 +208,28 @@ class ConvView(View):
 
 
 @functools.singledispatch
-def view(layer: nn.Module) -> View:
-    """The ``View`` of a layer.
+def layer_view(layer: nn.Module) -> LayerView:
+    """The ``LayerView`` of a layer, by its type; ``layer_view.register(MyLayer, MyView)`` adds a type.
+
+    Args:
+        layer: ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``, ``nn.Embedding``, transformers'
+            ``Conv1D``, ``LowRankLinear``, ``PivotedLinear``, or of a type that was registered.
 
     Raises:
-        TypeError: If there is none for this type of layer.
+        TypeError: If there is no view for this type of layer.
+
+    Example:
+        >>> layer_view(nn.Conv2d(3, 8, 5)).weight.shape  # 75 numbers under the kernel
+        torch.Size([8, 75])
     """
     if type(layer).__name__ == "Conv1D" and hasattr(layer, "nf"):  # no need to import transformers for it
         return TransposedView(layer)
     _checks.type_error("layer", layer, "of a type that is a matrix applied to rows, such as nn.Linear")
 
 
-view.register(nn.Linear, View)
-view.register(LowRankLinear, FactoredView)
-view.register(PivotedLinear, FactoredView)
-view.register(nn.Embedding, TableView)
+layer_view.register(nn.Linear, LayerView)
+layer_view.register(LowRankLinear, FactoredView)
+layer_view.register(PivotedLinear, FactoredView)
+layer_view.register(nn.Embedding, TableView)
 for _conv in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
-    view.register(_conv, ConvView)
+    layer_view.register(_conv, ConvView)

@@ -10,22 +10,22 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lowrank_utils import _checks
-from lowrank_utils.layers.views import View, view
+from lowrank_utils.layers.views import LayerView, layer_view
 
 _WITH_WEIGHT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def find_view(layer: nn.Module) -> View | None:
+def find_view(layer: nn.Module) -> LayerView | None:
     """The layer's view, or None if it has none."""
     try:
-        return view(layer)
+        return layer_view(layer)
     except TypeError:
         return None
 
 
 def _standard(layer: nn.Module) -> bool:
     """Whether a layer's forward is that of a class which was registered, and not a subclass's own."""
-    kinds = (kind for kind in view.registry if kind is not object and isinstance(layer, kind))
+    kinds = (kind for kind in layer_view.registry if kind is not object and isinstance(layer, kind))
     methods = ("forward", "_conv_forward")
     same = (all(getattr(type(layer), m, None) is getattr(kind, m, None) for m in methods) for kind in kinds)
     return type(layer).__name__ == "Conv1D" or any(same)
@@ -68,7 +68,7 @@ def obstacle(model: nn.Module, name: str) -> str | None:
         return f"is {type(layer).__name__}, with a forward of its own"
     if isinstance(layer.weight, nn.UninitializedParameter):
         return "is lazy: call the model once first"
-    weight = view(layer).weight
+    weight = layer_view(layer).weight
     if weight.is_meta:
         return "is on the meta device, and has no numbers"
     if not weight.is_floating_point():
@@ -79,7 +79,7 @@ def obstacle(model: nn.Module, name: str) -> str | None:
 
 def layers_of(
     model: nn.Module, *, layers: Collection[str] | None = None, skip: Collection[str] = ()
-) -> dict[str, View]:
+) -> dict[str, LayerView]:
     """``{dotted name: view}`` of the layers that take part, in the order of the model.
 
     A layer with an obstacle is left as it is, and named once in a warning; one that ``layers`` names must
@@ -97,14 +97,14 @@ def layers_of(
         if name not in names:
             _checks.value_error("skip", name, f"a layer of the model, one of {sorted(_candidates(names))}")
     if layers is not None:
-        return {name: view(layer_of(model, name)) for name in layers if name not in skip}
+        return {name: layer_view(layer_of(model, name)) for name in layers if name not in skip}
     found, left = {}, {}
     for name in _candidates(names):
         if name in skip:
             continue
         why = obstacle(model, name)
         if why is None:
-            found[name] = view(names[name])
+            found[name] = layer_view(names[name])
         else:
             left[name] = why
     if left:

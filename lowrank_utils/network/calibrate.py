@@ -13,7 +13,7 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.fused import fused_paths_off
-from lowrank_utils.layers.views import view
+from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import hooked_input, layers_of
 from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
 
@@ -107,7 +107,7 @@ def _recorder(name: str, found: dict[str, Moments]) -> Callable[..., Tensor | No
     def record(
         layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> Tensor | None:
-        seen = view(layer)
+        seen = layer_view(layer)
         m, n = seen.weight.shape
         if name not in found:
             found[name] = Moments.empty(n, output.device)

@@ -19,7 +19,7 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import copied, put, replaced
-from lowrank_utils.layers.views import view
+from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import hooked_input, layer_of
 from lowrank_utils.model.batches import Batch, batches, call
 
@@ -65,7 +65,7 @@ def cascade(
     for name in ranks:
         if name not in moments:
             _checks.value_error("ranks", dict(ranks), f"of layers that have moments: {sorted(moments)}")
-        m, n = view(layer_of(model, name)).weight.shape
+        m, n = layer_view(layer_of(model, name)).weight.shape
         _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
@@ -74,7 +74,7 @@ def cascade(
     new: dict[str, nn.Module] = {}
     changed = False  # until something is, a layer's inputs are those of the dense net
     for name in tqdm(moments, desc="cascade", leave=False, delay=1.0):
-        layer, seen = view(layer_of(dense, name)), moments[name]
+        layer, seen = layer_view(layer_of(dense, name)), moments[name]
         W = layer.weight.double()
         n = W.shape[1]
         b = torch.zeros(len(W)).to(W) if layer.bias is None else layer.bias.double()
@@ -102,7 +102,7 @@ def _joint_moments(dense: nn.Module, small: nn.Module, name: str, data: Sequence
     """Moments of (x', y): the small net's input to a layer, and the dense net's output of it."""
     inputs: list[Tensor] = []  # clones, since a later operation may work in place
     outputs: list[Tensor] = []
-    layer = view(dense.get_submodule(name))
+    layer = layer_view(dense.get_submodule(name))
     m, n = layer.weight.shape
     handles = [
         small.get_submodule(name).register_forward_pre_hook(

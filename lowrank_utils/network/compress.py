@@ -12,7 +12,7 @@ from lowrank_utils.factors.ranks import break_even_rank
 from lowrank_utils.factors.svd import truncated_svd
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import replaced
-from lowrank_utils.layers.views import View, view
+from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.layers.which import layer_of, layers_of
 
 
@@ -61,7 +61,7 @@ def compress(
             _checks.value_error("ranks", rank, f"at most the break-even rank of a layer in {list(views)}")
     new: dict[str, nn.Module] = {}
     for name, rank in ranks.items():
-        layer = view(layer_of(model, name))
+        layer = layer_view(layer_of(model, name))
         seen = None if moments is None else moments.get(name)
         if moments is not None and seen is None:
             _checks.value_error("moments", sorted(moments), f"there for layer {name!r}")
@@ -71,7 +71,7 @@ def compress(
     return replaced(model, new)
 
 
-def _low_rank(layer: View, rank: int, seen: Moments | None, pivoted: bool, what: str) -> nn.Module:
+def _low_rank(layer: LayerView, rank: int, seen: Moments | None, pivoted: bool, what: str) -> nn.Module:
     W, b = _checks.matrix(layer.weight, what), layer.bias
     if seen is not None:
         A, B, change = weighted_factors(W, seen).at(rank)

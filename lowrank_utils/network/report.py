@@ -10,7 +10,7 @@ from torch import nn
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import weighted_factors
-from lowrank_utils.layers.views import view
+from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import layer_of
 from lowrank_utils.network.knapsack import Options
 
@@ -81,7 +81,7 @@ def layer_reporter(
     """Function that gives the rows of the network with these ranks."""
     energies = {}
     for name in options:
-        W = view(layer_of(model, name)).weight
+        W = layer_view(layer_of(model, name)).weight
         S = singular_values(W) if moments is None else weighted_factors(W, moments[name]).S
         energies[name] = (W.shape[0], W.shape[1]), S.square()
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import thin_svd
 from lowrank_utils.layers.copying import copied, replaced
-from lowrank_utils.layers.views import view
+from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import hooked_input, layer_of
 from lowrank_utils.model.batches import call, fresh
 
@@ -28,7 +28,7 @@ class NestedLayer:
 
     Args:
         model: Any module.
-        layer: Dotted name of a layer in it that has a ``View``.
+        layer: Dotted name of a layer in it that has a ``LayerView``.
 
     Raises:
         ValueError: If the layer does not exist or cannot be replaced.
@@ -36,7 +36,7 @@ class NestedLayer:
 
     def __init__(self, model: nn.Module, layer: str) -> None:
         self.name, self.original = layer, model
-        self.view = view(layer_of(model, layer))
+        self.view = layer_view(layer_of(model, layer))
         self._factors: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property

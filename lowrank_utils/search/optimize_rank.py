@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.ranks import break_even_rank
-from lowrank_utils.layers.views import view
+from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import layer_of, layers_of
 from lowrank_utils.model.metrics import Metric
 from lowrank_utils.search.find_rank import RankSearch, find_rank
@@ -63,7 +63,7 @@ class OptimizeRank:
         self.X, self.y, self.model, self.metric = X, y, model, metric
         self.layer = layer
         self.delta = _checks.real(delta, "delta", low=0.0)
-        m, n = view(layer_of(model, layer)).weight.shape
+        m, n = layer_view(layer_of(model, layer)).weight.shape
         self._shape = (m, n)
         self.max_rank = break_even_rank(m, n, core=True)
 

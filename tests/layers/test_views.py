@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lowrank_utils import LowRankConv, LowRankLinear, PivotedLinear, compress, find_rank, truncated_svd
-from lowrank_utils.layers.views import View, view
+from lowrank_utils.layers.views import LayerView, layer_view
 
 
 class Conv1D(nn.Module):
@@ -62,7 +62,7 @@ CONVOLUTIONS = convolutions()
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_is_its_matrix_applied_to_patches(name):
     conv, x = CONVOLUTIONS[name]
-    seen, y = view(conv), conv(x).detach()
+    seen, y = layer_view(conv), conv(x).detach()
     b = 0 if seen.bias is None else seen.bias
     assert torch.allclose(seen.rows(x) @ seen.weight.T + b, seen.output_rows(y), atol=1e-5)
     assert torch.equal(seen.output(seen.output_rows(y), y.shape), y)
@@ -76,7 +76,7 @@ def test_a_convolution_is_its_matrix_applied_to_patches(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_layer_is_its_matrix_applied_to_its_rows(name):
     layer, x = LAYERS[name]
-    seen, y = view(layer), layer(x).detach()
+    seen, y = layer_view(layer), layer(x).detach()
     W, b = seen.weight, 0 if seen.bias is None else seen.bias
     assert W.shape == (4, 6) and not W.requires_grad
     rows = seen.rows(x) @ W.T + b
@@ -87,7 +87,7 @@ def test_the_layer_is_its_matrix_applied_to_its_rows(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_rebuilt_from_factors_and_from_a_matrix(name):
     layer, x = LAYERS[name]
-    seen = view(layer)
+    seen = layer_view(layer)
     U, S, Vh = truncated_svd(seen.weight, 4)
     full = seen.low_rank(U * S, Vh, seen.bias)
     assert torch.allclose(full(x), layer(x), atol=1e-5)
@@ -98,9 +98,9 @@ def test_rebuilt_from_factors_and_from_a_matrix(name):
 
 def test_a_type_of_layer_that_nobody_knows():
     with pytest.raises(TypeError, match=r"^layer=ReLU must be of a type that is a matrix applied to rows"):
-        view(nn.ReLU())
+        layer_view(nn.ReLU())
     with pytest.raises(ValueError, match=r"^pivoted=True must be False for an nn.Embedding"):
-        view(nn.Embedding(3, 3)).low_rank(torch.eye(3), torch.eye(3), None, pivoted=True)
+        layer_view(nn.Embedding(3, 3)).low_rank(torch.eye(3), torch.eye(3), None, pivoted=True)
 
 
 def test_one_line_adds_a_type():
@@ -114,11 +114,11 @@ def test_one_line_adds_a_type():
         def forward(self, x):
             return 2 * nn.functional.linear(x, self.weight)
 
-    class ScaledView(View):
+    class ScaledView(LayerView):
         weight = property(lambda self: 2 * self.layer.weight.detach())
         bias = None
 
-    view.register(Scaled, ScaledView)
+    layer_view.register(Scaled, ScaledView)
     net, X, y = nn.Sequential(Scaled()), torch.eye(3), torch.tensor([0, 1, 2])
     found = find_rank(net, "0", X, y, max_drop=0.0, max_rank=3)
     small = compress(net, {"0": 2})

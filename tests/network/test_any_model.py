@@ -26,7 +26,7 @@ COSTS = {"resnet18": _residual_net, "vision transformer": _vision_transformer}
 
 @pytest.mark.parametrize("name", COSTS)
 def test_by_a_metric_of_the_model_alone(name):
-    """Random weights, so what counts is cost: the smallest net that still has this share of the parameters."""
+    """Random weights, so what counts is cost: the smallest net that has a given share of the parameters."""
     model, options, share, x = COSTS[name]()
     before = count_params(model)
 
