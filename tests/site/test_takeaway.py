@@ -199,14 +199,16 @@ def test_pdf_has_code_in_a_size_that_can_be_read(pdf):
     assert sizes.total() > 50_000 and min(sizes) >= CODE_POINTS, sizes
 
 
-def test_a_bare_sheet_and_small_code_are_seen(browser):
+def test_a_bare_sheet_and_small_code_are_seen(browser, tmp_path):
     face = (print_pdf.FONTS / "DejaVuSansMono.ttf").as_uri()
     css = (
         f"@font-face {{ font-family: M; src: url('{face}') }} pre {{ font: 6pt M }} p {{ break-after: page }}"
     )
+    source = tmp_path / "book.html"
+    source.write_text(f"<style>{css}</style><p>{'word ' * 200}</p><p>one line</p><pre>x = 1</pre>")
     tab = browser.new_page()
-    tab.goto("about:blank")
-    tab.set_content(f"<style>{css}</style><p>{'word ' * 200}</p><p>one line</p><pre>x = 1</pre>")
+    tab.goto(source.as_uri())
+    tab.evaluate("() => document.fonts.ready.then(() => true)")
     reader = PdfReader(BytesIO(tab.pdf()))
     tab.close()
     assert bare_sheets(reader) == [2, 3]
