@@ -202,9 +202,9 @@ def _cp_factors(W: Tensor, r: int) -> list[Tensor]:
     sizes = [torch.as_tensor(factor).to(target) for factor in raw]  # (m, r), (n, r), (k_1, r), ...
     norms = torch.stack([factor.norm(dim=0) for factor in sizes])  # (d + 2, r)
     total = torch.as_tensor(weights).to(target) * norms.prod(0) * scale
-    even = total.abs() ** (1 / len(sizes))
+    even = total ** (1 / len(sizes))
     sizes = [factor / norm.clamp_min(1e-300) * even for factor, norm in zip(sizes, norms, strict=True)]
-    out = sizes[0] * total.sign()  # (m, r)
+    out = sizes[0]  # (m, r)
     stages = [factor.T for factor in sizes[1:]]  # (r, n), (r, k_1), ...
     shapes = factor_shapes(W.shape, r, "cp")
     composed = compose([f.reshape(s) for f, s in zip([*stages, out], shapes, strict=True)], "cp")

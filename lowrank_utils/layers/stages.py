@@ -49,7 +49,7 @@ class Stage(NamedTuple):
             kernel_size=tuple(kernel_size),
             stride=tuple(s if axis in axes else 1 for axis, s in enumerate(self.stride)),
             padding=padding if axes else "valid",
-            dilation=tuple(d if axis in axes else 1 for axis, d in enumerate(self.dilation)),
+            dilation=self.dilation,  # where the kernel is 1 wide, it is nothing
             groups=groups,
             padding_mode=self.padding_mode if axes else "zeros",
         )

@@ -80,6 +80,10 @@ def test_the_layer_is_the_convolution_by_its_composed_kernel(seed):
     assert close(layer.to_conv()(x), wanted, 1e-11)
     plain = layer.to_sequential()
     assert {type(stage) for stage in plain} == {type(conv)} and close(plain(x), wanted, 1e-11)
+    for i in {"channel": [1], "input": [0], "kernel": [1], "spatial": []}.get(
+        form, [0, -1]
+    ):  # 1 x 1: no padding
+        assert (plain[i].padding, plain[i].padding_mode) == ("valid", "zeros")
     single = LowRankConv.from_conv(copy.deepcopy(conv).float(), rank, form)
     assert single.weight.dtype == torch.float32
     assert close(single(x.float()), by_weight(conv.float(), single.weight, x.float()), 1e-5)

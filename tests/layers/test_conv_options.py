@@ -14,6 +14,10 @@ from lowrank_utils import LowRankConv, conv_options
 CONVS = [
     (nn.Conv1d(6, 8, 5, stride=2, padding=3), (40,)),
     (nn.Conv1d(6, 8, 4, padding="same", padding_mode="circular"), (11,)),
+    (
+        nn.Conv1d(6, 8, 3, padding=3),
+        (1,),
+    ),  # more positions after than before: rank 5 of input saves these alone
     (nn.Conv2d(4, 6, 3, padding=1), (7, 9)),
     (nn.Conv2d(4, 6, (3, 5), stride=(2, 3), dilation=(1, 2), padding=(0, 2)), (9, 12)),
     (nn.Conv2d(6, 6, 3, groups=6, padding_mode="reflect", padding=1), (6, 6)),  # depthwise
@@ -91,6 +95,12 @@ def test_a_position_costs_its_share_of_a_large_input(conv, size):
     assert seen > 0
 
 
+def test_tuckers_pairs_are_the_balanced_ones():
+    found = conv_options(nn.Conv2d(4, 6, 3))
+    pairs = [o.rank for o in found.options if o.form == "tucker2"]
+    assert pairs == [(1, 1), (2, 2), (3, 2), (4, 3), (5, 4), (6, 4)][: len(pairs)] and len(pairs) >= 4
+
+
 def test_the_smooth_axis_is_found():
     """Kernels that are two smooth taps on every channel: two basis kernels lose nothing, other forms do."""
     torch.manual_seed(0)
@@ -106,7 +116,7 @@ def test_the_smooth_axis_is_found():
 
 
 def test_best_is_the_least_error_within_the_numbers():
-    found = conv_options(CONVS[2][0])
+    found = conv_options(CONVS[3][0])
     for most in (0, 10, 60, 150, 10**6):
         fits = [o for o in found.options if o.params <= most]
         best = found.best(most)
