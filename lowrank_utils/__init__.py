@@ -27,6 +27,7 @@ from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.layers.unpacked import UnpackedAttention
 from lowrank_utils.layers.views import LayerView, layer_view
+from lowrank_utils.model.batches import Batch
 from lowrank_utils.model.metrics import accuracy, auc
 from lowrank_utils.network.allocate import allocate_ranks
 from lowrank_utils.network.calibrate import calibrate
@@ -38,6 +39,7 @@ from lowrank_utils.search.find_rank import RankSearch, find_rank
 from lowrank_utils.search.optimize_rank import OptimizeRank
 
 __all__ = [
+    "Batch",
     "BudgetExplorer",
     "ConvOption",
     "ConvOptions",

@@ -32,12 +32,13 @@ def _standard(layer: nn.Module) -> bool:
 
 
 def _users(model: nn.Module, layer: nn.Module) -> Iterator[str]:
-    """Other names of the layer, and names under which others hold its weight."""
+    """Other names of the layer, and names under which others hold a matrix of it."""
+    inside, own = set(layer.modules()), {p for p in layer.parameters() if p.ndim > 1}
     for name, module in model.named_modules(remove_duplicate=False):
         if module is layer:
             yield name
         for key, value in module.named_parameters(recurse=False):
-            if module is not layer and value is getattr(layer, "weight", None):
+            if module not in inside and value in own:
                 yield f"{name}.{key}".lstrip(".")
 
 
@@ -66,7 +67,7 @@ def obstacle(model: nn.Module, name: str) -> str | None:
         return f"has {layer.groups} groups, each a matrix of its own"
     if not _standard(layer):
         return f"is {type(layer).__name__}, with a forward of its own"
-    if isinstance(layer.weight, nn.UninitializedParameter):
+    if any(isinstance(p, nn.UninitializedParameter) for p in layer.parameters()):
         return "is lazy: call the model once first"
     weight = layer_view(layer).weight
     if weight.is_meta:

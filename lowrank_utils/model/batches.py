@@ -41,7 +41,11 @@ class Batch:
         return 0
 
     def on(self, model: nn.Module) -> Batch:
-        """The same on the model's device, floating numpy arrays in its dtype; inputs are copies."""
+        """The same on the model's device, floating numpy arrays in its dtype; inputs are copies.
+
+        Args:
+            model: Any module.
+        """
         place = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         labels = None if self.labels is None else _mapped(self.labels, lambda t: t.to(place.device), place)
         inputs = _mapped(self.inputs, lambda t: t.detach().to(place.device).clone(), place)
