@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lowrank_utils import _checks
+from lowrank_utils.layers.conv_view import ConvView
 from lowrank_utils.layers.views import LayerView, layer_view
 
 _WITH_WEIGHT = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -63,13 +64,14 @@ def obstacle(model: nn.Module, name: str) -> str | None:
         and "weight" not in layer._parameters
     ):
         return "computes its weight (pruned, or weight_norm)"
-    if getattr(layer, "groups", 1) > 1:
-        return f"has {layer.groups} groups, each a matrix of its own"
+    seen = layer_view(layer)
+    if isinstance(seen, ConvView) and seen.layer.groups > 1:
+        return f"has {seen.layer.groups} groups, each a matrix of its own"
     if not _standard(layer):
         return f"is {type(layer).__name__}, with a forward of its own"
     if any(isinstance(p, nn.UninitializedParameter) for p in layer.parameters()):
         return "is lazy: call the model once first"
-    weight = layer_view(layer).weight
+    weight = seen.weight
     if weight.is_meta:
         return "is on the meta device, and has no numbers"
     if not weight.is_floating_point():

@@ -7,7 +7,8 @@ dense costs mn and loses nothing. To choose one option a layer is a multiple-cho
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +18,49 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.layers.conv_options import ConvOption
+from lowrank_utils.layers.views import Pick
 from lowrank_utils.layers.which import layers_of
-from lowrank_utils.network.knapsack import Options, cheapest_choice
+from lowrank_utils.network.knapsack import cheapest_choice
+
+
+class Choices(NamedTuple):
+    """What one layer can become, the dense layer last.
+
+    Attributes:
+        costs: Numbers, or multiply-adds a sample.
+        losses: What each costs the model, none for the dense layer.
+        picks: A rank, or a form and its rank.
+    """
+
+    costs: NDArray[np.int64]
+    losses: NDArray[np.float64]
+    picks: list[Pick]
 
 
 def rank_options(
     shape: tuple[int, int], spectrum: NDArray[np.float64], *, rows: float = 1.0, pivoted: bool = False
-) -> Options:
-    """Options rank 1, 2, ..., dense of a layer (m, n): costs times ``rows``, tails of the spectrum."""
+) -> Choices:
+    """Rank 1, 2, ..., dense of a layer (m, n): costs times ``rows``, tails of the spectrum."""
     m, n = shape
     r = np.arange(1, min(m, n) + 1)
     costs = r * (m + n - r) if pivoted else r * (m + n)
     tail = np.append(np.cumsum(spectrum[::-1] ** 2)[::-1], 0.0)[1:]  # tail[r - 1] = sum_{i > r}
     saves = costs < m * n
     costs, losses = np.append(costs[saves], m * n), np.append(tail[saves], 0.0)
-    return np.ceil(costs * rows).astype(np.int64), losses
+    return Choices(np.ceil(costs * rows).astype(np.int64), losses, r[saves].tolist())
+
+
+def form_options(params: int, forms: Sequence[ConvOption]) -> Choices:
+    """Every form at every rank that no other beats in both numbers and energy, then dense."""
+    best, kept = 1.0, list[ConvOption]()
+    for option in sorted(forms, key=lambda o: (o.params, o.error)):
+        if option.params < params and option.error < best:
+            best = option.error
+            kept.append(option)
+    costs = [*(o.params for o in kept), params]
+    losses = [*(o.error**2 for o in kept), 0.0]
+    return Choices(np.array(costs), np.array(losses), [(o.form, o.rank) for o in kept])
 
 
 def layer_options(
@@ -42,8 +71,8 @@ def layer_options(
     pivoted: bool = False,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
-) -> dict[str, Options]:
-    """Options of every ``nn.Linear``, or of those with moments; arguments as in ``allocate_ranks``."""
+) -> dict[str, Choices]:
+    """What each layer can become, of those with moments if there are any; as ``allocate_ranks``."""
     by_macs = _checks.choice(cost, "cost", ("params", "macs")) == "macs"
     if by_macs and moments is None:
         _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
@@ -53,28 +82,32 @@ def layer_options(
         _checks.value_error("model", model, "a module with an nn.Linear that is ranked")
     options = {}
     for name, seen in views.items():
-        W, rows = seen.weight, 1.0
-        if moments is None:
-            S = singular_values(W).cpu().numpy()
-            S = S / max(float(np.linalg.norm(S)), np.finfo(float).tiny)
-        else:
+        W = seen.weight
+        m, n = W.shape
+        if moments is not None:
             share = moments[name].rows / moments[name].samples  # a sample's rows, whose losses add up
             S = weighted_factors(W, moments[name]).S.cpu().numpy() * share**0.5
-            rows = share if by_macs else 1.0
-        options[name] = rank_options((W.shape[0], W.shape[1]), S, rows=rows, pivoted=pivoted)
+            options[name] = rank_options((m, n), S, rows=share if by_macs else 1.0, pivoted=pivoted)
+        elif forms := seen.forms():
+            options[name] = form_options(m * n, forms)
+        else:
+            S = singular_values(W).cpu().numpy()
+            S = S / max(float(np.linalg.norm(S)), np.finfo(float).tiny)
+            options[name] = rank_options((m, n), S, pivoted=pivoted)
     return options
 
 
-def ranks_within(options: Mapping[str, Options], budget: float) -> dict[str, int]:
+def ranks_within(options: Mapping[str, Choices], budget: float) -> dict[str, Pick]:
     """``allocate_ranks`` for options at hand: their costs' sum stays within ``budget`` of all dense."""
     budget = _checks.real(budget, "budget", low=0.0, high=1.0, open_low=True)
-    total = sum(int(costs[-1]) for costs, _ in options.values())
-    choice = cheapest_choice(list(options.values()), math.floor(budget * total))
-    if choice is None:
-        least = sum(int(costs.min()) for costs, _ in options.values()) / total
+    total = sum(int(choices.costs[-1]) for choices in options.values())
+    limit = math.floor(budget * total)
+    chosen = cheapest_choice([(choices.costs, choices.losses) for choices in options.values()], limit)
+    if chosen is None:
+        least = sum(int(choices.costs.min()) for choices in options.values()) / total
         _checks.value_error("budget", budget, f"at least {least:.4g}, which the cheapest ranks cost")
-    chosen = zip(options.items(), choice, strict=True)
-    return {name: i + 1 for (name, (costs, _)), i in chosen if i < len(costs) - 1}
+    pairs = zip(options.items(), chosen, strict=True)
+    return {name: choices.picks[i] for (name, choices), i in pairs if i < len(choices.picks)}
 
 
 def allocate_ranks(
@@ -86,10 +119,11 @@ def allocate_ranks(
     pivoted: bool = False,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
-) -> dict[str, int]:
+) -> dict[str, Pick]:
     r"""Ranks that lose least within a budget, over every ``nn.Linear``; a layer left out stays dense.
 
-    Without moments a layer's loss at rank r is its share of energy, sum_{i > r} s_i^2 / sum_i s_i^2.
+    Without moments a layer's loss at rank r is its share of energy, sum_{i > r} s_i^2 / sum_i s_i^2; of a
+    convolution the form is chosen with the rank, from those of ``conv_options``.
     With moments from ``calibrate`` the s_i are those of L^T W C^1/2, and a tail estimates
     what the loss of the whole model rises by, so tails of different layers can be added.
 
@@ -103,7 +137,7 @@ def allocate_ranks(
         skip: Names of those that do not.
 
     Returns:
-        ``{dotted name: rank}`` for ``compress``.
+        ``{dotted name: rank}`` for ``compress``; of a convolution, without moments, ``(form, rank)``.
 
     Raises:
         TypeError: If an argument is of the wrong type.

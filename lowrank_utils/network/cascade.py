@@ -19,7 +19,7 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import copied, put, replaced
-from lowrank_utils.layers.views import layer_view
+from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import hooked_input, layer_of
 from lowrank_utils.model.batches import Batch, batches, call
 
@@ -27,7 +27,7 @@ from lowrank_utils.model.batches import Batch, batches, call
 @torch.no_grad()
 def cascade(
     model: nn.Module,
-    ranks: Mapping[str, int],
+    ranks: Mapping[str, Pick],
     X: Any,
     moments: Mapping[str, Moments],
     *,
@@ -62,11 +62,12 @@ def cascade(
         LowRankLinear(in_features=8, out_features=6, rank=2, bias=True, core=False)
     """
     ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
+    chosen: dict[str, int] = {}
     for name in ranks:
         if name not in moments:
             _checks.value_error("ranks", dict(ranks), f"of layers that have moments: {sorted(moments)}")
         m, n = layer_view(layer_of(model, name)).weight.shape
-        _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
+        chosen[name] = _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
         raise ValueError("X has no samples; it must have at least one")
@@ -89,8 +90,8 @@ def cascade(
             seen = Moments(joint.rows, joint.samples, joint.mean[:n], C, seen.gradient)
         elif name not in ranks:
             continue
-        if name in ranks:
-            A, B, change = weighted_factors(W, seen).at(ranks[name])
+        if name in chosen:
+            A, B, change = weighted_factors(W, seen).at(chosen[name])
             new[name] = layer.low_rank(A, B, b + change, pivoted=pivoted)
         else:
             new[name] = layer.dense(W, b)

@@ -12,13 +12,13 @@ from lowrank_utils.factors.ranks import break_even_rank
 from lowrank_utils.factors.svd import truncated_svd
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import replaced
-from lowrank_utils.layers.views import LayerView, layer_view
+from lowrank_utils.layers.views import LayerView, Pick, layer_view
 from lowrank_utils.layers.which import layer_of, layers_of
 
 
 def compress(
     model: nn.Module,
-    ranks: Mapping[str, int] | int,
+    ranks: Mapping[str, Pick] | int,
     *,
     moments: Mapping[str, Moments] | None = None,
     pivoted: bool = False,
@@ -32,7 +32,8 @@ def compress(
 
     Args:
         model: Any module; it is never changed.
-        ranks: ``{dotted name: rank}`` (empty: nothing is compressed), or one rank for every
+        ranks: ``{dotted name: rank}`` (empty: nothing is compressed), of a convolution also ``(form,
+            rank)`` as for ``LowRankConv``, by weights alone; or one rank for every
             layer in which it saves numbers, by break-even; the others stay dense.
         moments: ``{dotted name: Moments}`` of the layers to be compressed, from ``calibrate``.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
@@ -54,20 +55,23 @@ def compress(
     """
     _checks.module(model)
     if not isinstance(ranks, Mapping):
-        rank = _checks.integer(ranks, "ranks", low=1)
+        one = _checks.integer(ranks, "ranks", low=1)
         views = layers_of(model, layers=layers, skip=skip)
-        ranks = {k: rank for k, v in views.items() if rank <= break_even_rank(*v.weight.shape)}
+        ranks = {k: one for k, v in views.items() if one <= break_even_rank(*v.weight.shape)}
         if not ranks:
-            _checks.value_error("ranks", rank, f"at most the break-even rank of a layer in {list(views)}")
+            _checks.value_error("ranks", one, f"at most the break-even rank of a layer in {list(views)}")
     new: dict[str, nn.Module] = {}
     for name, rank in ranks.items():
         layer = layer_view(layer_of(model, name))
+        if isinstance(rank, tuple):
+            new[name] = layer.in_form(*rank)
+            continue
         seen = None if moments is None else moments.get(name)
         if moments is not None and seen is None:
             _checks.value_error("moments", sorted(moments), f"there for layer {name!r}")
         m, n = layer.weight.shape
-        rank = _checks.rank(rank, m, n, f"ranks[{name!r}]")
-        new[name] = _low_rank(layer, rank, seen, pivoted, f"{name}.weight")
+        r = _checks.rank(rank, m, n, f"ranks[{name!r}]")
+        new[name] = _low_rank(layer, r, seen, pivoted, f"{name}.weight")
     return replaced(model, new)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
 from lowrank_utils.factors.moments import Moments
-from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import weighted_factors
-from lowrank_utils.layers.views import layer_view
+from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import layer_of
-from lowrank_utils.network.knapsack import Options
+from lowrank_utils.network.allocate import Choices
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LayerReport:
     Attributes:
         layer: Dotted name.
         shape: (m, n).
-        rank: Its rank, or None if dense.
+        rank: Its rank, or None if dense; of a convolution without moments the form and its rank.
         params: Weights it stores, without the bias.
         macs: Multiply-adds a sample; None without data, which tell how many rows a sample has.
         error: Relative error of L^T W C^1/2 before any refit: what the allocation reckoned with.
@@ -30,7 +30,7 @@ class LayerReport:
 
     layer: str
     shape: tuple[int, int]
-    rank: int | None
+    rank: Pick | None
     params: int
     macs: int | None
     error: float
@@ -56,15 +56,16 @@ class Report:
     score: float
     max_drop: float
     params: tuple[int, int]
-    frontier: dict[int, tuple[float, dict[str, int]]]
+    frontier: dict[int, tuple[float, dict[str, Pick]]]
     tried: dict[int, tuple[LayerReport, ...]]
     feasible: bool
 
     def __str__(self) -> str:
         width = max(5, *(len(row.layer) for row in self.layers))
-        head = f"{'layer':<{width}} {'shape':>12} {'rank':>6} {'params':>10} {'MACs':>12} {'error':>7}"
+        wide = max(6, *(len(_said(row.rank)) for row in self.layers))
+        head = f"{'layer':<{width}} {'shape':>12} {'rank':>{wide}} {'params':>10} {'MACs':>12} {'error':>7}"
         lines = [head] + [
-            f"{row.layer:<{width}} {'{} x {}'.format(*row.shape):>12} {row.rank or 'dense':>6} "
+            f"{row.layer:<{width}} {'{} x {}'.format(*row.shape):>12} {_said(row.rank):>{wide}} "
             f"{row.params:>10,} {'' if row.macs is None else f'{row.macs:,}':>12} {row.error:>7.1%}"
             for row in self.layers
         ]
@@ -75,21 +76,36 @@ class Report:
         return "\n".join([*lines, f"{what}; score {self.baseline:.4f} -> {self.score:.4f}"])
 
 
+def _said(rank: Pick | None) -> str:
+    """A rank in words: ``7``, ``kernel 3``, ``tucker2 4 x 2``, ``dense``."""
+    if rank is None:
+        return "dense"
+    if not isinstance(rank, tuple):
+        return str(rank)
+    form, r = rank
+    return f"{form} {' x '.join(map(str, r)) if isinstance(r, tuple) else r}"
+
+
 def layer_reporter(
-    model: nn.Module, moments: Mapping[str, Moments] | None, options: Mapping[str, Options]
-) -> Callable[[Mapping[str, int]], tuple[LayerReport, ...]]:
+    model: nn.Module, moments: Mapping[str, Moments] | None, options: Mapping[str, Choices]
+) -> Callable[[Mapping[str, Pick]], tuple[LayerReport, ...]]:
     """Function that gives the rows of the network with these ranks."""
     energies = {}
-    for name in options:
+    for name, choices in options.items():
         W = layer_view(layer_of(model, name)).weight
-        S = singular_values(W) if moments is None else weighted_factors(W, moments[name]).S
-        energies[name] = (W.shape[0], W.shape[1]), S.square()
+        if moments is None:  # the losses are shares already
+            lost = dict(zip(choices.picks, choices.losses.tolist(), strict=False))
+        else:
+            energy = weighted_factors(W, moments[name]).S.square().cpu().numpy()
+            tails = np.append(energy[::-1].cumsum()[::-1], 0.0)[1:]  # what rank 1, 2, ... lose
+            shares = tails / max(energy.sum(), np.finfo(float).tiny)
+            lost = dict(enumerate(shares.tolist(), start=1))
+        energies[name] = (W.shape[0], W.shape[1]), lost
 
-    def row(name: str, rank: int | None) -> LayerReport:
-        (shape, energy), (costs, _) = energies[name], options[name]
-        cost = int(costs[-1] if rank is None else costs[rank - 1])
-        tail = float(energy[rank:].sum() / energy.sum()) if rank is not None and energy.any() else 0.0
+    def row(name: str, rank: Pick | None) -> LayerReport:
+        (shape, lost), choices = energies[name], options[name]
+        cost = int(choices.costs[-1 if rank is None else choices.picks.index(rank)])
         macs = None if moments is None else round(cost * moments[name].rows / moments[name].samples)
-        return LayerReport(name, shape, rank, cost, macs, tail**0.5)
+        return LayerReport(name, shape, rank, cost, macs, 0.0 if rank is None else lost[rank] ** 0.5)
 
     return lambda ranks: tuple(row(name, ranks.get(name)) for name in options)

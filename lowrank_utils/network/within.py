@@ -12,6 +12,7 @@ from tqdm import tqdm
 from lowrank_utils import _checks
 from lowrank_utils.cost.size import count_params
 from lowrank_utils.layers.copying import copied
+from lowrank_utils.layers.views import Pick
 from lowrank_utils.model.batches import Loss, is_samples
 from lowrank_utils.model.metrics import Metric
 from lowrank_utils.network.allocate import layer_options, ranks_within
@@ -91,10 +92,10 @@ def compress_within(
     baseline = score(model, X_val, y_val, metric)
     moments = None if X is None else calibrate(model, X, y, loss=loss, layers=layers, skip=skip)
     options = layer_options(model, moments, pivoted=pivoted, layers=layers, skip=skip)
-    dense = sum(int(costs[-1]) for costs, _ in options.values())
-    least = sum(int(costs.min()) for costs, _ in options.values()) / dense
+    dense = sum(int(choices.costs[-1]) for choices in options.values())
+    least = sum(int(choices.costs.min()) for choices in options.values()) / dense
     before = count_params(model)
-    frontier: dict[int, tuple[float, dict[str, int]]] = {}
+    frontier: dict[int, tuple[float, dict[str, Pick]]] = {}
     fitting: dict[int, tuple[float, nn.Module]] = {}  # by size: budget and model
 
     def attempt(budget: float) -> None:

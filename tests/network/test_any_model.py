@@ -11,7 +11,7 @@ from lowrank_utils import compress_within, count_macs, count_params, unpack_atte
 
 def _residual_net():
     torch.manual_seed(0)
-    return resnet18(num_classes=10).eval(), {"skip": ["conv1"], "steps": 3}, 0.05, torch.randn(2, 3, 32, 32)
+    return resnet18(num_classes=10).eval(), {"skip": ["conv1"], "steps": 3}, 0.02, torch.randn(2, 3, 32, 32)
 
 
 def _vision_transformer():
