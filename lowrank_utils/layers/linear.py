@@ -184,6 +184,24 @@ class LowRankLinear(nn.Module):
         return linear.train(self.training)
 
     @torch.no_grad()
+    def to_sequential(self) -> nn.Sequential:
+        """The factors as plain ``nn.Linear``, n to r and r to m, for tools that know no other, as a copy.
+
+        A core stands between them, as a layer r to r.
+        """
+        factors = [self.Vh, self.U] if self.core is None else [self.Vh, self.core, self.U]
+        layers = []
+        for W in factors:
+            last = W is self.U and self.bias is not None
+            new = {"device": W.device, "dtype": W.dtype}
+            layer: nn.Linear = nn.utils.skip_init(nn.Linear, W.shape[1], len(W), last, **new)  # type: ignore[no-untyped-call]
+            layer.weight.copy_(W)
+            if last and self.bias is not None:
+                layer.bias.copy_(self.bias)
+            layers.append(layer.requires_grad_(W.requires_grad))
+        return nn.Sequential(*layers).train(self.training)
+
+    @torch.no_grad()
     def collapse(self) -> Self:
         """A copy without core, folded into U: (U core) Vh is the same W with r^2 numbers fewer."""
         U = self.U if self.core is None else self.U @ self.core

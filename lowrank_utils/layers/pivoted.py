@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import truncated_svd
-from lowrank_utils.layers.linear import Product
-
-
-def _affine(A: Tensor, x: Tensor, b: Tensor | None, out: Tensor | None = None) -> Tensor:
-    return torch.mm(A, x, out=out) if b is None else torch.addmm(b, A, x, out=out)
+from lowrank_utils.layers.linear import LowRankLinear, Product
 
 
 class PivotedLinear(nn.Module):
@@ -32,7 +28,7 @@ class PivotedLinear(nn.Module):
         bias: b (m,) or None.
 
     Shape:
-        (..., n) -> (..., m), not contiguous: use ``reshape`` on it rather than ``view``.
+        (..., n) -> (..., m).
 
     Reference:
         Zhao et al. 2025 (PIFA); Businger & Golub 1965 for the pivoted QR.
@@ -54,21 +50,21 @@ class PivotedLinear(nn.Module):
         self.start = self.shift = None
         if bias is not None:  # C(z + start) + shift = C z + b_rest: one addition fused into each product
             first, rest = bias.detach()[order].split((r, len(order) - r))  # type: ignore[no-untyped-call]
-            self.start = nn.Parameter(first[:, None].clone())  # (r, 1)
-            self.shift = nn.Parameter((rest - coefficients.detach() @ first)[:, None])  # (m - r, 1)
+            self.start = nn.Parameter(first.clone())  # (r,)
+            self.shift = nn.Parameter(rest - coefficients.detach() @ first)  # (m - r,)
         self.register_buffer("position", order.argsort())  # (m,) where in [P; C P] each row of W stands
 
     def forward(self, input: Tensor) -> Tensor:
-        """(..., n) -> (..., m); the result is a transposed view, since whole rows are quicker to permute."""
-        xt, r = input.reshape(-1, self.in_features).T, self.rank  # (n, N)
-        if torch.is_grad_enabled():
-            z = _affine(self.pivots, xt, self.start)  # (r, N)
-            y = torch.cat([z, _affine(self.coefficients, z, self.shift)])  # (m, N)
-        else:  # the same, without the copy that cat makes
-            y = xt.new_empty(self.out_features, xt.shape[1])
-            _affine(self.pivots, xt, self.start, out=y[:r])
-            _affine(self.coefficients, y[:r], self.shift, out=y[r:])
-        return y.index_select(0, self.position).T.view(*input.shape[:-1], self.out_features)
+        """(..., n) -> (..., m): the pivots' outputs, the others from them, and all in W's order."""
+        z = nn.functional.linear(input, self.pivots, self.start)  # (..., r)
+        rest = nn.functional.linear(z, self.coefficients, self.shift)  # (..., m - r)
+        return torch.cat([z, rest], -1).index_select(-1, self.position)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("start", "shift"):  # columns (r, 1) and (m - r, 1) in files of before 0.2
+            if (column := state_dict.get(prefix + name)) is not None and column.ndim == 2:
+                state_dict[prefix + name] = column[:, 0]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def weight(self) -> Tensor:
@@ -81,8 +77,8 @@ class PivotedLinear(nn.Module):
         """The dense b, (m,)."""
         if self.start is None or self.shift is None:
             return None
-        rest = self.shift + self.coefficients @ self.start  # (m - r, 1)
-        return torch.cat([self.start, rest])[self.position, 0]
+        rest = self.shift + self.coefficients @ self.start  # (m - r,)
+        return torch.cat([self.start, rest])[self.position]
 
     @classmethod
     @torch.no_grad()
@@ -125,6 +121,16 @@ class PivotedLinear(nn.Module):
             _checks.type_error("linear", linear, "an nn.Linear")
         U, S, Vh = truncated_svd(linear.weight, rank)
         return cls.from_factors(U, S[:, None] * Vh, linear.bias).train(linear.training)
+
+    @torch.no_grad()
+    def to_sequential(self) -> nn.Sequential:
+        """Two plain ``nn.Linear``, n to r and r to m, for tools that know no other layer, as a copy.
+
+        They hold r(m + n) numbers again: pivoting is what a plain pair cannot say.
+        """
+        C = torch.eye(self.rank).to(self.coefficients)
+        mixed = torch.cat([C, self.coefficients])[self.position]  # (m, r)
+        return LowRankLinear.from_factors(mixed, self.pivots, self.bias).to_sequential().train(self.training)
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:

@@ -190,7 +190,7 @@ def pivoted() -> list[Row]:
         for share in (0.5, 0.75):
             rank = int(N * share)
             ours, two = PivotedLinear.from_linear(dense, rank), LowRankLinear.from_linear(dense, rank)
-            for batch in (32, 64, 128):
+            for batch in (1, 8, 32, 64, 128):
                 x = torch.randn(batch, N)
                 d, p, t = rounds(lambda: dense(x), lambda: ours(x), lambda: two(x), repeat=21, inner=20)  # noqa: B023
                 where = f"N = {N}, batch {batch}"

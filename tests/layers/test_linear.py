@@ -299,3 +299,18 @@ def test_it_prints_its_sizes():
     assert repr(LowRankLinear(6, 4, 2, bias=False, core=True)) == (
         "LowRankLinear(in_features=6, out_features=4, rank=2, bias=False, core=True)"
     )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("core", [True, False])
+def test_to_sequential_is_plain_and_the_same(bias, core):
+    layer = LowRankLinear(7, 9, 3, bias=bias, core=core)
+    layer.Vh.requires_grad_(False)
+    plain, x = layer.to_sequential(), torch.randn(5, 7)
+    assert {type(part) for part in plain} == {nn.Linear} and len(plain) == 2 + core
+    assert torch.allclose(plain(x), layer(x), atol=1e-6)
+    assert not plain[0].weight.requires_grad and plain[-1].weight.requires_grad
+    with torch.no_grad():
+        plain[0].weight.zero_()  # a copy
+    assert layer.Vh.any()
+    assert torch.allclose(torch.jit.script(plain)(x), plain(x))

@@ -277,3 +277,33 @@ LINEAR, ONES = nn.Linear(6, 8), torch.ones
 def test_impossible_requests(call, error, message):
     with pytest.raises(error, match="^" + re.escape(message)):
         call()
+
+
+def test_the_output_is_contiguous_and_biases_have_one_axis():
+    layer = PivotedLinear.from_linear(nn.Linear(7, 9), 4)
+    for x in (torch.randn(7), torch.randn(5, 7), torch.randn(3, 5, 7)):
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                y = layer(x)
+            assert y.is_contiguous() and y.view(-1).shape == (9 * x.numel() // 7,)
+    # a rule "no decay below two axes" spares the biases, and them alone
+    assert {name for name, p in layer.named_parameters() if p.ndim < 2} == {"start", "shift"}
+
+
+def test_a_file_with_columns_for_biases_is_read():
+    layer = PivotedLinear.from_linear(nn.Linear(7, 9), 4)
+    old = {k: v[:, None] if k in ("start", "shift") else v for k, v in layer.state_dict().items()}
+    other = PivotedLinear.from_linear(nn.Linear(7, 9), 4)
+    nn.ModuleDict({"x": other}).load_state_dict({f"x.{k}": v for k, v in old.items()})
+    x = torch.randn(3, 7)
+    assert torch.equal(other(x), layer(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_to_sequential_is_plain_and_the_same(bias):
+    layer = PivotedLinear.from_linear(nn.Linear(7, 9, bias=bias), 4).eval()
+    plain, x = layer.to_sequential(), torch.randn(5, 7)
+    assert [type(part) for part in plain] == [nn.Linear, nn.Linear] and not plain.training
+    assert torch.allclose(plain(x), layer(x), atol=1e-5)
+    traced = torch.jit.trace(layer, x)
+    assert torch.allclose(traced(x), layer(x), atol=1e-6)
