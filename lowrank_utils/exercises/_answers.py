@@ -163,7 +163,7 @@ def function(answer: object, call: str, *, may_raise: bool = False) -> Callable[
     """The answer as a function that fails with a hint: it raises NotYet where the answer misbehaves.
 
     What it prints is shown after it has returned. Arguments are handed over as they are, and compared with
-    a copy afterwards.
+    a copy afterwards. Gradients that it switches off for the whole process are switched on again.
 
     Args:
         answer: Whatever was given.
@@ -171,15 +171,15 @@ def function(answer: object, call: str, *, may_raise: bool = False) -> Callable[
         may_raise: Whether an exception is passed on, and not turned into a hint.
 
     Raises:
-        NotYet: At once if the answer is no function; when it is called, if it raises, returns None or
-            changes an argument.
+        NotYet: At once if the answer is no function; when it is called, if it raises, returns None, changes
+            an argument or leaves gradients switched off.
     """
     name = call.partition("(")[0]
     if not callable(answer) or isinstance(answer, nn.Module):
         _refuse(answer, f"the function {name} itself, which is then called as {call}")
 
     def run(*args: Any) -> Any:
-        kept, printed = copy.deepcopy(args), io.StringIO()
+        kept, printed, gradients = copy.deepcopy(args), io.StringIO(), torch.is_grad_enabled()
         try:
             with contextlib.redirect_stdout(printed):
                 result = answer(*args)
@@ -189,6 +189,10 @@ def function(answer: object, call: str, *, may_raise: bool = False) -> Callable[
             raise NotYet(f"your function raised {_words(error)}.") from error
         finally:
             print(printed.getvalue(), end="")
+            now_on = torch.is_grad_enabled()
+            torch.set_grad_enabled(gradients)
+        if now_on != gradients:
+            raise NotYet("your function leaves gradients switched off; take torch.no_grad() as a context.")
         for argument, before, now in zip(
             call.partition("(")[2].rstrip(")").split(", "), kept, args, strict=True
         ):

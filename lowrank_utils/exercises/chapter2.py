@@ -103,7 +103,7 @@ def _judge_matrix(answer: object, W: Tensor, X: Tensor, rank: int) -> str | None
         if torch.allclose(found, guess, rtol=0, atol=1e-4 * float(W.abs().max())):
             return hint
     got_error, least = error(found) / size, best / size
-    return f"the output error is {got_error:.1%} of the outputs; the smallest possible is {least:.1%}."
+    return f"the output error is {got_error:.3%} of the outputs; the smallest possible is {least:.3%}."
 
 
 def _wrong_roads(W: Tensor, X: Tensor, rank: int) -> list[tuple[Tensor, str]]:

@@ -40,9 +40,21 @@ def _twin(answer: object) -> str | None:
             found = twin(net)
             if not isinstance(found, Net):
                 raise NotYet(f"twin must return a Net, not {describe(found)}.")
+            if found is not net and (shared := _shared(net, found)):
+                raise NotYet(f"{shared} of both nets is one memory: train the twin, and the net changes too.")
             if hint := _judge_twin(_in_double(net), _in_double(found), X.double()):
                 raise NotYet(hint)
     return None
+
+
+def _shared(net: Net, twin: Net) -> str | None:
+    """The first parameter of the twin that lies in the memory of the net, if any."""
+
+    def memory(parameter: Tensor) -> int:
+        return parameter.untyped_storage().data_ptr()
+
+    taken = {memory(p) for p in net.parameters()}
+    return next((name for name, p in twin.named_parameters() if memory(p) in taken), None)
 
 
 def _in_double(net: Net) -> Net:

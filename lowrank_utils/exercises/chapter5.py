@@ -87,6 +87,17 @@ class _Idle(nn.Module):
         return self.used(x)  # type: ignore[no-any-return]
 
 
+class _Words(nn.Module):
+    """An embedding, whose table is a matrix that nothing is multiplied by, before a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(9, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.table(x))  # type: ignore[no-any-return]
+
+
 class _Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("this layer fails on purpose")
@@ -94,7 +105,7 @@ class _Broken(nn.Module):
 
 def _models() -> dict[str, tuple[nn.Module, Tensor, int]]:
     """Each case with its model, its input and the MACs of its linear layers, counted by hand."""
-    rows, tokens = torch.zeros(7, 6), torch.zeros(2, 3, 6)
+    rows, tokens, words = torch.zeros(7, 6), torch.zeros(2, 3, 6), torch.zeros(2, 3, dtype=torch.int64)
     layer, core, square = nn.Linear(6, 5), LowRankLinear(6, 5, 2, core=True), nn.Linear(6, 6)
     nested = nn.Sequential(
         nn.Sequential(nn.Linear(6, 5), nn.ReLU()), nn.ModuleDict({"a": nn.Linear(5, 2)})["a"]
@@ -111,6 +122,7 @@ def _models() -> dict[str, tuple[nn.Module, Tensor, int]]:
         "a layer that is never called": (_Idle(), rows, 7 * 30),
         "a layer used twice": (nn.Sequential(square, nn.ReLU(), square), rows, 7 * 72),
         "a model with a product of its own": (_Scores(), rows, 7 * 52),
+        "an embedding before a layer": (_Words(), words, 6 * 30),
     }
 
 

@@ -1,6 +1,7 @@
 """Chapter 1: integers of many kinds, and intervals with one slip each."""
 
 import math
+import statistics
 from fractions import Fraction
 
 import numpy as np
@@ -49,6 +50,25 @@ def in_place(scores, n_train, n_test):
     half = (interval(scores, n_train, n_test)[1] - middle).clone()
     scores -= middle
     return middle - half, middle + half
+
+
+def whole_ratio(scores, n_train, n_test):
+    return interval(scores, n_train, n_test, ratio=n_test // n_train)
+
+
+def runs_for_splits(scores, n_train, n_test):
+    """The right deviation and quantile, but 1 / J counts the seeds."""
+    means = scores.mean(1)
+    half = stats.t.ppf(0.975, len(means) - 1) * means.std() * (1 / scores.numel() + n_test / n_train) ** 0.5
+    return means.mean() - half, means.mean() + half
+
+
+def by_hand(scores, n_train, n_test):
+    """No array at all."""
+    means = [statistics.fmean(row) for row in scores.tolist()]
+    root = math.hypot(len(means) ** -0.5, math.sqrt(n_test / n_train))
+    half = stats.t.isf(0.025, len(means) - 1) * statistics.stdev(means) * root
+    return statistics.fmean(means) - half, statistics.fmean(means) + half
 
 
 def over_splits(scores, n_train, n_test):
@@ -109,6 +129,9 @@ ANSWERS = [
     right("1.3", "array", lambda *a: np.array([float(x) for x in interval(*a)])),
     right("1.3", "scipy's interval", by_scipy),
     right("1.3", "clipped to accuracies", clipped),
+    right("1.3", "without arrays", by_hand),
+    wrong("1.3", "ratio rounded down", whole_ratio, "n_test / n_train is missing"),
+    wrong("1.3", "runs counted as splits once", runs_for_splits, "the half-width is"),
     right("1.3", "float32", lambda s, a, b: interval(s.float(), a, b)),
     wrong("1.3", "value for function", (0.9, 1.0), "the function interval itself"),
     wrong("1.3", "text for function", "interval", "the function interval itself"),

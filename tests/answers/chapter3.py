@@ -90,6 +90,13 @@ def drop(make):
     return lambda before, after: (make(before, after), paired(before, after)[1])
 
 
+def jackknife(before, after):
+    d, size = difference(before, after), len(before)
+    left_out = (d.sum() - d) / (size - 1)
+    spread = (left_out - left_out.mean()).square().sum()
+    return d.mean(), (spread * (size - 1) / size) ** 0.5
+
+
 def one(scores):
     return scores.double().std() / len(scores) ** 0.5
 
@@ -180,6 +187,19 @@ ANSWERS = [
     right("3.3", "counts", by_counts),
     right("3.3", "covariance in numpy", by_covariance),
     right("3.3", "divided by N, an array", population),
+    right("3.3", "jackknife", jackknife),
+    wrong(
+        "3.3",
+        "drop for its square",
+        error(lambda b, a: ((b != a).double().mean() - difference(b, a).mean().abs()).sqrt() / len(b) ** 0.5),
+        "sample by sample",
+    ),
+    wrong(
+        "3.3",
+        "the larger count alone",
+        error(lambda b, a: max((b & ~a).sum(), (a & ~b).sum()) ** 0.5 / len(b)),
+        "sample by sample",
+    ),
     right("3.3", "one tensor", lambda *a: torch.stack(paired(*a))),
     right("3.3", "list of floats", lambda *a: [float(x) for x in paired(*a)]),
     wrong("3.3", "value for function", 0.01, "the function answer itself"),

@@ -69,6 +69,30 @@ def in_place(net):
     return net
 
 
+def half_a_copy(net):
+    """A new Net, but fc2's bias is the old one: to train the twin is to train the net."""
+    new = Net()
+    new.fc1.weight.data, new.fc1.bias.data = 4 * net.fc1.weight.data, 4 * net.fc1.bias.data
+    new.fc2.weight.data, new.fc2.bias.data = net.fc2.weight.data / 4, net.fc2.bias.data
+    return new
+
+
+def same_parameter(net):
+    new = twin(net)
+    new.fc2.bias = net.fc2.bias
+    return new
+
+
+def one_power_of_two(net):
+    """The shortest row times 2^20, which no float rounds."""
+    new, i = deepcopy(net), net.fc1.weight.norm(dim=1).argmin()
+    with torch.no_grad():
+        new.fc1.weight[i] *= 2**20
+        new.fc1.bias[i] *= 2**20
+        new.fc2.weight[:, i] /= 2**20
+    return new
+
+
 def undone(net):
     """A weight that forward never uses."""
 
@@ -164,6 +188,9 @@ ANSWERS = [
     right("4.2", "one long row", one_long_row),
     right("4.2", "shrunk", changed(row=torch.linspace(0.01, 0.4, 10))),
     right("4.2", "random scales", random_scales),
+    right("4.2", "one row by a power of two", one_power_of_two),
+    wrong("4.2", "memory shared", half_a_copy, "fc2.bias of both nets is one memory"),
+    wrong("4.2", "parameter shared", same_parameter, "fc2.bias of both nets is one memory"),
     wrong(
         "4.2",
         "net for function",

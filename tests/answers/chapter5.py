@@ -1,5 +1,6 @@
 """Chapter 5: FLOPs of a batch, a rank that saves bytes, and counters with one slip each."""
 
+import contextlib
 import copy
 import math
 
@@ -245,6 +246,40 @@ def backward_hooks_left(model, x):
     return counter()(model, x)
 
 
+def all_matrices(model, x):
+    """Every matrix of every module, at each row that comes out: an embedding's table, too."""
+    counts = []
+
+    def hook(module, inputs, output):
+        numbers = sum(p.numel() for p in module.parameters(recurse=False) if p.ndim == 2)
+        counts.append(output.numel() // output.shape[-1] * numbers)
+
+    handles = [module.register_forward_hook(hook) for module in model.modules()]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(counts)
+
+
+def by_exit_stack(model, x):
+    """The handles close themselves."""
+    counts = []
+    with contextlib.ExitStack() as stack:
+        for m in model.modules():
+            if isinstance(m, LAYERS):
+                hook = m.register_forward_hook(lambda m, i, o: counts.append(by_input(i, o, m) * size(m)))
+                stack.enter_context(hook)
+        model(x)
+    return sum(counts)
+
+
+def gradients_off(model, x):
+    torch.set_grad_enabled(False)
+    return counter()(model, x)
+
+
 ANSWERS = [
     right("5.1", "integer", 2 * 32 * MACS),
     right("5.1", "float", 3968.0),
@@ -284,6 +319,9 @@ ANSWERS = [
     right("5.3", "pre-hooks, removed", by_pre_hooks(keep=False)),
     right("5.3", "a global hook, removed", by_global_hook(keep=False)),
     right("5.3", "on a copy", on_a_copy),
+    right("5.3", "handles that close themselves", by_exit_stack),
+    wrong("5.3", "every matrix", all_matrices, "an embedding before a layer: it gives 504, not 180"),
+    wrong("5.3", "gradients left off", gradients_off, "leaves gradients switched off"),
     right("5.3", "tensor", counter(back=torch.tensor)),
     right("5.3", "float", counter(back=float)),
     right("5.3", "swallows the error", swallows),
