@@ -74,14 +74,17 @@ def heatmaps(matrices: Mapping[str, Tensor], *, annotate: bool = False) -> Figur
         matrices: Matrices (m, n) by title.
         annotate: Whether to write each entry into its cell.
     """
-    fig, axes = plt.subplots(1, len(matrices), figsize=(2.6 * len(matrices), 3.6), squeeze=False)
+    count = len(matrices)  # 6.4 inches for four: any wider, and a phone shrinks the labels
+    fig, axes = plt.subplots(1, count, figsize=(1.2 + 1.3 * count, 3.4), sharey=True, squeeze=False)
     limit = max(float(M.detach().abs().max()) for M in matrices.values())
     for ax, (title, M) in zip(axes[0], matrices.items(), strict=True):
         shown = ax.imshow(M.detach().numpy(), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-        ax.set(title=title, xlabel="input", ylabel="output")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("input")
         ax.grid(False)
         for (i, j), value in np.ndenumerate(M.detach().numpy()) if annotate else ():
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7)
+    axes[0, 0].set_ylabel("output")
     fig.colorbar(shown, ax=axes, label="weight")
     return fig
 
