@@ -81,6 +81,16 @@ def leading_svd(W: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
     return _sign_fixed(U[:, :r], S[:r], Vh[:r])
 
 
+def balanced_factors(W: Tensor, r: int) -> tuple[Tensor, Tensor]:
+    r"""The closest matrix of rank r as A B, with A = U S^1/2 (m, r) and B = S^1/2 Vh (r, n), rounded once.
+
+    So no singular value has to fit into half precision, which ends at 65504.
+    """
+    U, S, Vh = leading_svd(W, r)
+    root = S.sqrt()
+    return (U * root).to(W.dtype), (root[:, None] * Vh).to(W.dtype)
+
+
 def thin_svd(W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""All min(m, n) triplets of ``leading_svd``."""
     return leading_svd(W, min(W.shape))
@@ -120,7 +130,8 @@ def truncated_svd(W: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
         rank: Number r of triplets, from 1 to min(m, n).
 
     Shape:
-        (m, n) -> U (m, r), S (r,), Vh (r, n), in W's dtype and on its device, new storage.
+        (m, n) -> U (m, r), S (r,), Vh (r, n), in W's dtype and on its device, new storage. Of float16,
+        which ends at 65504, S is in float32.
 
     Raises:
         TypeError: If W is no floating tensor or ``rank`` no integer.
@@ -138,7 +149,8 @@ def truncated_svd(W: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     r = _checks.rank(rank, *W.shape)
     U, S, Vh = leading_svd(W, r)
     # clones: a view would keep (and save) the whole factor
-    return U.clone().to(W.dtype), S.clone().to(W.dtype), Vh.clone().to(W.dtype)
+    values = S.clone().to(torch.float32 if W.dtype == torch.float16 else W.dtype)
+    return U.clone().to(W.dtype), values, Vh.clone().to(W.dtype)
 
 
 def low_rank_approximation(W: Tensor, rank: int) -> Tensor:

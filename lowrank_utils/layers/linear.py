@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
-from lowrank_utils.factors.svd import truncated_svd
+from lowrank_utils.factors.svd import balanced_factors, truncated_svd
 
 
 class Product(Tensor):
@@ -164,12 +164,13 @@ class LowRankLinear(nn.Module):
         """
         if not isinstance(linear, nn.Linear):
             _checks.type_error("linear", linear, "an nn.Linear")
-        U, S, Vh = truncated_svd(linear.weight, rank)
-        root = S.sqrt()
         if core:
-            layer = cls.from_factors(U, Vh, linear.bias, core=S.diag())
+            U, S, Vh = truncated_svd(linear.weight, rank)
+            layer = cls.from_factors(U, Vh, linear.bias, core=S.to(U.dtype).diag())
         else:
-            layer = cls.from_factors(U * root, root[:, None] * Vh, linear.bias)
+            W = _checks.matrix(linear.weight)
+            A, B = balanced_factors(W, _checks.rank(rank, *W.shape))
+            layer = cls.from_factors(A, B, linear.bias)
         return layer.train(linear.training)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from scipy.linalg import qr as pivoted_qr
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
-from lowrank_utils.factors.svd import truncated_svd
+from lowrank_utils.factors.svd import balanced_factors
 from lowrank_utils.layers.linear import LowRankLinear, Product
 
 
@@ -119,8 +119,9 @@ class PivotedLinear(nn.Module):
         """
         if not isinstance(linear, nn.Linear):
             _checks.type_error("linear", linear, "an nn.Linear")
-        U, S, Vh = truncated_svd(linear.weight, rank)
-        return cls.from_factors(U, S[:, None] * Vh, linear.bias).train(linear.training)
+        W = _checks.matrix(linear.weight)
+        A, B = balanced_factors(W, _checks.rank(rank, *W.shape))
+        return cls.from_factors(A, B, linear.bias).train(linear.training)
 
     @torch.no_grad()
     def to_sequential(self) -> nn.Sequential:

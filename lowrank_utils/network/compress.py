@@ -9,7 +9,7 @@ from torch import nn
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.ranks import break_even_rank
-from lowrank_utils.factors.svd import truncated_svd
+from lowrank_utils.factors.svd import balanced_factors
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import replaced
 from lowrank_utils.layers.views import LayerView, Pick, layer_view
@@ -80,6 +80,5 @@ def _low_rank(layer: LayerView, rank: int, seen: Moments | None, pivoted: bool, 
     if seen is not None:
         A, B, change = weighted_factors(W, seen).at(rank)
         return layer.low_rank(A, B, change if b is None else b + change, pivoted=pivoted)
-    U, S, Vh = truncated_svd(W, rank)
-    root = S.sqrt()
-    return layer.low_rank(U * root, root[:, None] * Vh, b, pivoted=pivoted)
+    A, B = balanced_factors(W, rank)
+    return layer.low_rank(A, B, b, pivoted=pivoted)

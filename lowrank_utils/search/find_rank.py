@@ -56,7 +56,9 @@ class RankSearch:
             return f"{what}: no rank saves anything in this layer"
         if self.rank is None:
             return f"{what}: no rank from 1 to {self.max_rank} is feasible"
-        safe = "not known" if self.safe_rank is None else self.safe_rank
+        last = self.curve.get(self.max_rank, math.inf)
+        none = "not known" if within(self.baseline, last, self.max_drop) else "none"
+        safe = none if self.safe_rank is None else self.safe_rank
         score = self.curve[self.rank]
         return f"{what}: rank {self.rank} of {self.max_rank} scores {score:.4f}; safe rank {safe}"
 

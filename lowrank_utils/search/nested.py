@@ -7,6 +7,7 @@ what the cut model computes (it is tried at both ends), every rank is cut and ru
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,23 +38,18 @@ class NestedLayer:
     def __init__(self, model: nn.Module, layer: str) -> None:
         self.name, self.original = layer, model
         self.view = layer_view(layer_of(model, layer))
-        self._factors: tuple[Tensor, Tensor, Tensor] | None = None
 
-    @property
+    @functools.cached_property
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """U (m, k), S (k,), Vh (k, n) of the layer's weight: one SVD, at the first use."""
-        if self._factors is None:
-            W = _checks.matrix(self.view.weight, f"{self.name}.weight")
-            U, S, Vh = thin_svd(W)
-            self._factors = U.to(W.dtype), S.to(W.dtype), Vh.to(W.dtype)
-        return self._factors
+        """U (m, k), S (k,), Vh (k, n) of the layer's weight, not yet rounded: one SVD, at the first use."""
+        return thin_svd(_checks.matrix(self.view.weight, f"{self.name}.weight"))
 
     def at(self, rank: int) -> nn.Module:
         """The model with this rank: what ``compress`` returns, in eval mode."""
         U, S, Vh = self.factors
-        root = S[:rank].sqrt()
-        layer = self.view.low_rank(U[:, :rank] * root, root[:, None] * Vh[:rank], self.view.bias)
-        return replaced(self.original, {self.name: layer}).eval()
+        root, dtype = S[:rank].sqrt(), self.view.weight.dtype
+        A, B = (U[:, :rank] * root).to(dtype), (root[:, None] * Vh[:rank]).to(dtype)
+        return replaced(self.original, {self.name: self.view.low_rank(A, B, self.view.bias)}).eval()
 
     def check_called(self, call: Callable[[nn.Module], Any]) -> Any:
         """What ``call`` gives for a copy of the model; raise if the layer has no part in it.
@@ -188,7 +184,7 @@ class NestedOutputs:
 
     def _quick(self, replay: Replay, rank: int) -> Any:
         if self._rank < 0:
-            U, S, Vh = self._nested.factors
+            U, S, Vh = (factor.to(self._nested.view.weight.dtype) for factor in self._nested.factors)
             self._Ut = U.T.contiguous()  # (k, m)
             self._Z = (Vh @ self._nested.view.rows(replay.inputs[0]).T) * S[:, None]  # (k, N), projections
         if self._rank < 0 or rank < self._rank:

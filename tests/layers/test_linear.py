@@ -8,7 +8,7 @@ import torch
 from oracles import DTYPES, HALVES, eps, snapshot, tail, truncated, with_spectrum, work_eps
 from torch import nn
 
-from lowrank_utils import LowRankLinear
+from lowrank_utils import LowRankLinear, truncated_svd
 
 SHAPES = [(7, 4), (5, 5), (4, 9)]  # (m, n)
 CASES = [
@@ -314,3 +314,16 @@ def test_to_sequential_is_plain_and_the_same(bias, core):
         plain[0].weight.zero_()  # a copy
     assert layer.Vh.any()
     assert torch.allclose(torch.jit.script(plain)(x), plain(x))
+
+
+def test_half_precision_whose_singular_values_do_not_fit():
+    """65504 is the end of float16; a 300 x 300 matrix of entries 400 has the singular value 120000."""
+    linear = nn.Linear(300, 300).half()
+    linear.weight.data.fill_(400.0)
+    low = LowRankLinear.from_linear(linear, 1)
+    assert low.U.isfinite().all() and low.Vh.isfinite().all()
+    W = low.U.double() @ low.Vh.double()
+    assert torch.allclose(W, torch.full_like(W, 400.0), rtol=2e-3)
+    U, S, Vh = truncated_svd(linear.weight, 1)
+    assert S.dtype == torch.float32 and float(S) == pytest.approx(120000.0, rel=1e-3)
+    assert U.dtype == Vh.dtype == torch.float16

@@ -188,6 +188,9 @@ def test_a_result_prints_its_figures():
     assert str(found) == "0: baseline 1.0000, drop of at most 0.1: rank 2 of 3 scores 0.9000; safe rank 2"
     found = find_rank(model, "0", X, y, max_drop=0.1, metric=metric, max_rank=3, method="binary")
     assert str(found).endswith("safe rank not known") and isinstance(found, RankSearch)
+    model, X, y, metric = table([0.2, 0.95, 0.8, 0.9])
+    found = find_rank(model, "0", X, y, max_drop=0.05, metric=metric, max_rank=3)
+    assert found.rank == 2 and str(found).endswith("scores 0.9500; safe rank none")  # the last one fails
 
 
 @pytest.mark.parametrize("method", ["scan", "binary"])
