@@ -8,6 +8,7 @@
 # make noise  every chapter under rounding noise, NOISE="ulps:seed ..."; CHAPTERS=book/NN_name.ipynb for one
 # make headless  the reader's notebooks from top to bottom, each against its chapter
 # make processors  the package's tests with the instructions of older processors, on one and two threads
+# make properties  what must hold for every matrix and model, on 10 000 drawn examples each
 # make links  ask every address on the pages whether it answers
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
 PYTHON ?= python3
@@ -24,7 +25,7 @@ NBVAL := -n 2 --dist loadscope --nbval --nbval-current-env
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book notebooks lab pdf epub test quick noise processors headless lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test quick noise processors properties headless lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -82,6 +83,9 @@ headless: .venv/.installed
 processors: .venv/.installed
 	@for p in $(PROCESSORS); do echo "processor $$p"; set -- $$(echo $$p | tr : ' '); \
 	ATEN_CPU_CAPABILITY=$$1 MKL_CBWR=$$2 OMP_NUM_THREADS=$$3 $(BIN)/pytest -q -n 2 lowrank_utils $(PACKAGE_TESTS) || exit 1; done
+
+properties: .venv/.installed
+	EXAMPLES=10000 $(BIN)/pytest -q -n 2 tests/test_properties.py
 
 links: .venv/.installed
 	$(BIN)/jupyter-book build -q --builder linkcheck --path-output _build/links .

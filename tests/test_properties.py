@@ -1,4 +1,6 @@
-"""What must hold for every matrix, model and budget, by hypothesis: 200 drawn examples, `make properties` 10 000.
+"""What must hold for every matrix, model and budget, by hypothesis: 200 drawn examples each.
+
+`make properties` draws 10 000.
 
 Each property has an oracle of its own: a competitor, brute force, a loop that counts, the argument itself.
 """
@@ -213,7 +215,7 @@ def test_counters_agree_with_a_loop_that_counts(net_and_data, data):
     small = compress(net, ranks, pivoted=data.draw(st.booleans()))
     macs = params = 0
     for layer in small:
-        for key, p in layer.named_parameters():
+        for p in layer.parameters():
             params += math.prod(p.shape)
             if p.ndim == 2:
                 macs += len(X) * math.prod(p.shape)
