@@ -74,17 +74,14 @@ def heatmaps(matrices: Mapping[str, Tensor], *, annotate: bool = False) -> Figur
         matrices: Matrices (m, n) by title.
         annotate: Whether to write each entry into its cell.
     """
-    count = len(matrices)  # 6.4 inches for four: any wider, and a phone shrinks the labels
-    fig, axes = plt.subplots(1, count, figsize=(1.2 + 1.3 * count, 3.4), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(matrices), figsize=(1.2 + 1.3 * len(matrices), 3.4), squeeze=False)
     limit = max(float(M.detach().abs().max()) for M in matrices.values())
     for ax, (title, M) in zip(axes[0], matrices.items(), strict=True):
         shown = ax.imshow(M.detach().numpy(), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel("input")
+        ax.set(title=title, xlabel="input", ylabel="output" if ax is axes[0, 0] else "")
         ax.grid(False)
         for (i, j), value in np.ndenumerate(M.detach().numpy()) if annotate else ():
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7)
-    axes[0, 0].set_ylabel("output")
     fig.colorbar(shown, ax=axes, label="weight")
     return fig
 
