@@ -29,7 +29,7 @@ def _winners(u: Tensor, b: Tensor, low: float | None = None) -> set[int]:
 
 
 def _heads() -> dict[str, tuple[Tensor, Tensor]]:
-    """Slopes and biases; in some all slopes are positive, the crossings far from 0 or the biases large."""
+    """Slopes and biases: positive slopes, crossings far from 0, large biases, a gap that draws miss."""
     g = torch.Generator().manual_seed(6)
     heads = {}
     for C, slope, shift in (
@@ -47,6 +47,8 @@ def _heads() -> dict[str, tuple[Tensor, Tensor]]:
         u,
         3 - 0.1 * u**2 + torch.tensor([0.0, 0.0, -1.0, 0.0, 0.0]),
     )
+    u = torch.tensor([1.0, 0.0, -1.0, 0.5])  # class 1 wins where z is between 0.0195 and 0.0205 alone
+    heads["4 classes, slopes from -1.000 to 1.000"] = (u, torch.tensor([-0.02, 0.0005, 0.02, -1.0]))
     return heads
 
 
@@ -169,6 +171,8 @@ def _greed(answer: object) -> str | None:
         return (
             f"a budget of {budget:g} does not hold rank 1 of both layers, which takes {sum(COSTS)} numbers."
         )
+    top = max(S[0][0], S[1][0]) or 1.0  # squares of what is left are finite, whatever the unit
+    S = [[x / top for x in values] for values in S]
     ranks = _greedy(S, budget)
     choices = itertools.product(*(range(1, len(values) + 1) for values in S))
     best = min(_loss(S, (a, b)) for a, b in choices if COSTS[0] * a + COSTS[1] * b <= budget)

@@ -129,10 +129,27 @@ def _balance(answer: object) -> str | None:
     return None
 
 
-def _verdict_of(a: Tensor, b: Tensor, n_train: int, n_test: int, *, extra: bool = True) -> str:
+def _verdict_of(
+    a: Tensor,
+    b: Tensor,
+    n_train: int,
+    n_test: int,
+    *,
+    extra: bool = True,
+    q: float = 0.975,
+    less: int = 1,
+    df: int = 0,
+) -> str:
+    """By the corrected interval; the options are slips: no correction, another level, J - less, other df."""
     d = a - b
-    se = d.std() * (1 / len(d) + (n_test / n_train if extra else 0.0)) ** 0.5
-    half = float(t.ppf(0.975, len(d) - 1)) * float(se)
+    se = d.std(correction=less) * (1 / len(d) + (n_test / n_train if extra else 0.0)) ** 0.5
+    half = float(t.ppf(q, df or len(d) - 1)) * float(se)
+    return "undecided" if abs(float(d.mean())) <= half else ("a" if float(d.mean()) > 0 else "b")
+
+
+def _by_spread(a: Tensor, b: Tensor, n_train: int, n_test: int) -> str:
+    d = a - b
+    half = float(t.ppf(0.975, len(d) - 1)) * float(d.std())
     return "undecided" if abs(float(d.mean())) <= half else ("a" if float(d.mean()) > 0 else "b")
 
 
@@ -155,9 +172,15 @@ def _matches() -> Iterator[tuple[Tensor, Tensor, int, int]]:
     yield easy, easy - loose + loose.mean(), 700, 200  # level
     three = torch.tensor([0.024, 0.008, 0.016], dtype=torch.float64)
     yield easy[:3], easy[:3] - three, 900, 1  # clear by the normal quantile, not by Student's
+    yield easy[:3], easy[:3] - three + 0.0045, 900, 1  # 2.5 errors: nor by a 90 % interval of Student's
     bigger = torch.tensor([0.06, 0.04, 0.05, 0.07, 0.05], dtype=torch.float64)
     yield easy[:5] - bigger, easy[:5], 400, 100
     yield easy, easy - 10 * bigger.mean(), 700, 200  # clear in every way
+    unit = (loose - loose.mean()) / loose.std() * 0.01
+    # 2.57 errors decide; 3.9 here are 2.62 standard deviations, and less than the 4.03 of a 99 % interval
+    for times, n_train, n_test in ((3.0, 700, 200), (3.9, 700, 200), (2.45, 700, 200), (2.2, 500, 500)):
+        error = 0.01 * (1 / 6 + n_test / n_train) ** 0.5
+        yield easy, easy - unit - times * error, n_train, n_test
 
 
 def _verdict(answer: object) -> str | None:
@@ -185,6 +208,30 @@ def _verdict(answer: object) -> str | None:
         ),
         (["a" if a.mean() > b.mean() else "b" for a, b, *_ in cases], "the larger mean need not win."),
         (["undecided"] * len(cases), "some of the matches are clear."),
+        (
+            [_verdict_of(*case, q=0.995) for case in cases],
+            "that is a 99 % interval; 95 % of Student's t lie within its quantile 0.975.",
+        ),
+        (
+            [_verdict_of(*case, q=0.95) for case in cases],
+            "that is a 90 % interval; 95 % of Student's t lie within its quantile 0.975.",
+        ),
+        (
+            [_verdict_of(*case, df=10**9) for case in cases],
+            "that is the normal quantile; for few splits take Student's t with J - 1 degrees of freedom.",
+        ),
+        (
+            [_verdict_of(*case, less=0) for case in cases],
+            "that divides by J; a standard deviation of J differences divides by J - 1.",
+        ),
+        (
+            [_verdict_of(a, b, n + m, m) for a, b, n, m in cases],
+            "add n_test over n_train, not over all samples.",
+        ),
+        (
+            [_by_spread(*case) for case in cases],
+            "that is the spread of single splits; the error of their mean is smaller.",
+        ),
     ):
         if found == wrong:
             return hint

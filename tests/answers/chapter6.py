@@ -1,6 +1,7 @@
 """Chapter 6: classes that can win, factors that follow a rescaling, and budgets that fool greed."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -71,6 +72,24 @@ def in_place(u, b):
     return found
 
 
+def by_fractions(u, b):
+    """Exact: each class has an interval of z, from the crossings with steeper and with flatter lines."""
+    lines = [(Fraction(float(x)), Fraction(float(y))) for x, y in zip(u, b, strict=True)]
+    found = set()
+    for slope, shift in lines:
+        low = [(s - shift) / (slope - m) for m, s in lines if m < slope]
+        high = [(s - shift) / (slope - m) for m, s in lines if m > slope]
+        if not low or not high or max(low) < min(high):
+            found.add(lines.index((slope, shift)))
+    return frozenset(found)
+
+
+def drawn(u, b):
+    """Ten thousand draws of z, of standard deviation 100."""
+    z = 100 * torch.randn(10000, generator=torch.Generator().manual_seed(0))
+    return (torch.outer(z, u) + b).argmax(1).unique()
+
+
 S_A, S_B = [2.0, 0.7], [2.0, 1.0]
 
 ANSWERS = [
@@ -79,6 +98,7 @@ ANSWERS = [
     right("6.1", "linear programmes", by_program),
     right("6.1", "envelope, a tuple", lambda u, b: tuple(by_hull(u, b))),
     right("6.1", "array", lambda u, b: np.array(by_hull(u, b))),
+    right("6.1", "fractions, a frozen set", by_fractions),
     right("6.1", "set of floats", lambda u, b: {float(c) for c in by_hull(u, b)}),
     right("6.1", "set of tensors", lambda u, b: set(torch.tensor(by_hull(u, b)))),
     right("6.1", "keys of a dictionary", lambda u, b: dict.fromkeys(by_hull(u, b)).keys()),
@@ -95,6 +115,7 @@ ANSWERS = [
         lambda u, b: (torch.outer(torch.arange(-1000, 1001, 10.0), u) + b).argmax(1).tolist(),
         "wins for some z",
     ),
+    wrong("6.1", "random draws", drawn, "steepest lines"),
     wrong("6.1", "bottom", lambda u, b: by_hull(-u, -b), "bottom"),
     wrong("6.1", "all", lambda u, b: range(len(u)), "not every class"),
     wrong("6.1", "all ten", lambda u, b: range(10), "not every class"),
@@ -146,6 +167,8 @@ ANSWERS = [
     right("6.3", "arrays and a float", [np.array(S_A), np.array(S_B), 140.0]),
     right("6.3", "tensors", (torch.tensor(S_A), torch.tensor(S_B), torch.tensor(140))),
     right("6.3", "full spectra", ([2, 0.7] + [0] * 8, [2, 1] + [0] * 28, 140)),
+    right("6.3", "large units", ([2e200, 0.7e200], [2e200, 1e200], 140)),
+    right("6.3", "small units", ([2e-200, 0.7e-200], [2e-200, 1e-200], 140)),
     right("6.3", "a budget between", (S_A, S_B, 159.5)),
     wrong("6.3", "number", 3, "three things"),
     wrong("6.3", "no budget", (S_A, S_B), "three things"),

@@ -208,6 +208,32 @@ def normal_quantile(a, b, n_train, n_test):
     return "undecided" if abs(float(d.mean())) <= half else "a" if d.mean() > 0 else "b"
 
 
+def other_level(q):
+    def answer(a, b, n_train, n_test):
+        d = a - b
+        half = t.ppf(q, len(d) - 1) * float(d.std()) * (1 / len(d) + n_test / n_train) ** 0.5
+        return "undecided" if abs(float(d.mean())) <= half else "a" if d.mean() > 0 else "b"
+
+    return answer
+
+
+def by_numpy_std(a, b, n_train, n_test):
+    """numpy's default divides by J."""
+    d = (a - b).numpy()
+    half = t.ppf(0.975, len(d) - 1) * d.std() * (1 / len(d) + n_test / n_train) ** 0.5
+    return "undecided" if abs(d.mean()) <= half else "a" if d.mean() > 0 else "b"
+
+
+def share_of_all(a, b, n_train, n_test):
+    return verdict(a, b, n_train + n_test, n_test)
+
+
+def spread_of_one(a, b, n_train, n_test):
+    d = a - b
+    half = t.ppf(0.975, len(d) - 1) * float(d.std())
+    return "undecided" if abs(float(d.mean())) <= half else "a" if d.mean() > 0 else "b"
+
+
 def upside_down(a, b, n_train, n_test):
     return verdict(a, b, n_test, n_train)
 
@@ -218,6 +244,7 @@ ANSWERS = [
     right("7.1", "numpy", by_numpy),
     right("7.1", "sample covariances", unbiased),
     right("7.1", "single precision", single),
+    right("7.1", "parameters of a layer", lambda x, h: [torch.nn.Parameter(part) for part in refit(x, h)]),
     right("7.2", "SVD of the product", balanced),
     right("7.2", "rotated", rotated),
     right("7.2", "QR and numpy", by_qr),
@@ -227,6 +254,7 @@ ANSWERS = [
     right("7.3", "interval", by_interval),
     right("7.3", "p-value", by_p),
     right("7.3", "points", in_points),
+    right("7.3", "numpy text", lambda *match: np.str_(verdict(*match))),
     wrong("7.1", "value for function", 3, "itself, which is then called as"),
     wrong("7.1", "weight alone", lambda x, h: refit(x, h)[0], "pair"),
     wrong("7.1", "transposed", lambda x, h: (refit(x, h)[0].T, refit(x, h)[1]), "transpose"),
@@ -266,8 +294,13 @@ ANSWERS = [
     wrong("7.3", "swapped", swapped, "reversed"),
     wrong("7.3", "not corrected", uncorrected, "overlap"),
     wrong("7.3", "unpaired", unpaired, "differences"),
-    wrong("7.3", "normal quantile", normal_quantile, "say"),
+    wrong("7.3", "normal quantile", normal_quantile, "normal quantile"),
     wrong("7.3", "ratio upside down", upside_down, "say"),
+    wrong("7.3", "99 % interval", other_level(0.995), "99 %"),
+    wrong("7.3", "90 % interval", other_level(0.95), "90 %"),
+    wrong("7.3", "standard deviation by J", by_numpy_std, "divides by J - 1"),
+    wrong("7.3", "n_test over all samples", share_of_all, "over n_train"),
+    wrong("7.3", "spread for error", spread_of_one, "spread of single splits"),
     wrong("7.3", "always undecided", lambda a, b, n_train, n_test: "undecided", "clear"),
     wrong("7.3", "two arguments", lambda a, b: "a", "raised"),
 ]
