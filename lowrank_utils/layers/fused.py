@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,21 @@ def _has_other_parts(layer: nn.Module) -> bool:
     parts = [getattr(layer, name, None) for name in READ]
     parts.append(getattr(getattr(layer, "self_attn", None), "out_proj", None))
     return any(part is not None and type(part) not in PLAIN for part in parts)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Every layer is called, and computes in its own dtype, whatever the caller has turned on around."""
+    kinds = {
+        "cpu",
+        torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu",
+    }
+    with ExitStack() as stack:
+        for kind in sorted(kinds):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(fused_paths_off())
+        yield
 
 
 @contextmanager

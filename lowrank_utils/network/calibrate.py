@@ -12,13 +12,12 @@ from tqdm import tqdm
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.layers.copying import copied
-from lowrank_utils.layers.fused import fused_paths_off
+from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import hooked_input, layers_of
 from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
 
 
-@torch.inference_mode(False)
 def calibrate(
     model: nn.Module,
     X: Any,
@@ -76,7 +75,7 @@ def calibrate(
             _recorder(name, found), with_kwargs=True, prepend=True
         )
     samples = 0
-    with fused_paths_off():
+    with plainly():
         for batch in tqdm(batches(X, y, size=batch_size), desc="calibrate", leave=False, delay=1.0):
             samples += len(batch)
             _run(small, batch.on(small), loss, temperature)

@@ -19,11 +19,13 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import weighted_factors
 from lowrank_utils.layers.copying import copied, put, replaced
+from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import hooked_input, layer_of
 from lowrank_utils.model.batches import Batch, batches, call
 
 
+@plainly()
 @torch.no_grad()
 def cascade(
     model: nn.Module,

@@ -222,3 +222,17 @@ def test_a_layer_whose_inputs_are_constant():
     assert small.layer.weight.abs().max() < 2 * net.layer.weight.abs().max()
     with torch.no_grad():
         assert torch.allclose(small(X), net(X), atol=1e-4)
+
+
+def test_autocast_and_inference_mode_around_change_nothing():
+    model, _, X, y, _ = case("mlp, middle", 3, torch.float32)
+    wanted = calibrate(model, X, y)
+    refitted = cascade(model, {"0": 2, "2": 3}, X, wanted)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+        moments = calibrate(model, X, y)
+        small = cascade(model, {"0": 2, "2": 3}, X, moments)
+    for name in wanted:
+        assert torch.equal(moments[name].covariance, wanted[name].covariance)
+        assert torch.equal(moments[name].gradient, wanted[name].gradient)
+    for a, b in zip(small.parameters(), refitted.parameters(), strict=True):
+        assert torch.equal(a, b) and not a.is_inference()
