@@ -77,12 +77,9 @@ def _has_other_parts(layer: nn.Module) -> bool:
 @contextmanager
 def plainly() -> Iterator[None]:
     """Every layer is called, and computes in its own dtype, whatever the caller has turned on around."""
-    kinds = {
-        "cpu",
-        torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu",
-    }
+    card = torch.accelerator.current_accelerator(check_available=True)
     with ExitStack() as stack:
-        for kind in sorted(kinds):
+        for kind in sorted({"cpu", "cpu" if card is None else card.type}):
             stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(fused_paths_off())
