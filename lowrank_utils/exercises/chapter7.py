@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from scipy.stats import t
@@ -129,35 +130,22 @@ def _balance(answer: object) -> str | None:
     return None
 
 
-def _verdict_of(
-    a: Tensor,
-    b: Tensor,
-    n_train: int,
-    n_test: int,
-    *,
-    extra: bool = True,
-    q: float = 0.975,
-    less: int = 1,
-    df: int = 0,
-) -> str:
-    """By the corrected interval; the options are slips: no correction, another level, J - less, other df."""
-    d = a - b
-    se = d.std(correction=less) * (1 / len(d) + (n_test / n_train if extra else 0.0)) ** 0.5
-    half = float(t.ppf(q, df or len(d) - 1)) * float(se)
-    return "undecided" if abs(float(d.mean())) <= half else ("a" if float(d.mean()) > 0 else "b")
+def _said(gap: Tensor, half: float | Tensor) -> str:
+    return "undecided" if abs(float(gap)) <= float(half) else ("a" if float(gap) > 0 else "b")
 
 
-def _by_spread(a: Tensor, b: Tensor, n_train: int, n_test: int) -> str:
-    d = a - b
-    half = float(t.ppf(0.975, len(d) - 1)) * float(d.std())
-    return "undecided" if abs(float(d.mean())) <= half else ("a" if float(d.mean()) > 0 else "b")
+def _half(x: Tensor, n_train: int, n_test: int, *, q: float = 0.975, less: int = 1, df: int = 0) -> float:
+    """Half of the corrected 95 % interval; the options are slips: another level, J - less, other df."""
+    error = float(x.std(correction=less)) * math.sqrt(1 / len(x) + n_test / n_train)
+    return float(t.ppf(q, df or len(x) - 1)) * error
+
+
+def _verdict_of(a: Tensor, b: Tensor, n_train: int, n_test: int, **slip: Any) -> str:
+    return _said((a - b).mean(), _half(a - b, n_train, n_test, **slip))
 
 
 def _unpaired(a: Tensor, b: Tensor, n_train: int, n_test: int) -> str:
-    q, factor = float(t.ppf(0.975, len(a) - 1)), (1 / len(a) + n_test / n_train) ** 0.5
-    halves = [q * float(x.std()) * factor for x in (a, b)]
-    gap = float(a.mean() - b.mean())
-    return "undecided" if abs(gap) <= sum(halves) else ("a" if gap > 0 else "b")
+    return _said(a.mean() - b.mean(), sum(_half(x, n_train, n_test) for x in (a, b)))
 
 
 def _matches() -> Iterator[tuple[Tensor, Tensor, int, int]]:
@@ -203,7 +191,7 @@ def _verdict(answer: object) -> str | None:
             "the splits are the same: take the interval of the differences.",
         ),
         (
-            [_verdict_of(*case, extra=False) for case in cases],
+            [_verdict_of(a, b, 1, 0) for a, b, *_ in cases],
             "the splits overlap: add n_test / n_train to 1 / J.",
         ),
         (["a" if a.mean() > b.mean() else "b" for a, b, *_ in cases], "the larger mean need not win."),
@@ -229,7 +217,7 @@ def _verdict(answer: object) -> str | None:
             "add n_test over n_train, not over all samples.",
         ),
         (
-            [_by_spread(*case) for case in cases],
+            [_said((a - b).mean(), 2.57 * (a - b).std()) for a, b, *_ in cases],
             "that is the spread of single splits; the error of their mean is smaller.",
         ),
     ):
