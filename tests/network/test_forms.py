@@ -39,7 +39,7 @@ def loss_of(net, ranks):
         if isinstance(conv, nn.Conv1d):
             W = conv.weight.detach()
             cut = compress(net, {name: ranks[name]}).get_submodule(name).weight if name in ranks else W
-            total += float((W - cut).square().sum() / W.square().sum())
+            total += float((W - cut.detach()).square().sum() / W.square().sum())
     return total
 
 

@@ -29,7 +29,7 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 XHTML = "{http://www.w3.org/1999/xhtml}"
 MATHML = "{http://www.w3.org/1998/Math/MathML}"
 RAW_TEX = re.compile(r"\$\$|\\[a-zA-Z]+\{|\\[()\[\]]")
-LEAST = 400  # letters on a sheet
+LEAST = 250  # letters on a sheet: a heading and three lines
 CODE_POINTS = 7.5
 PAPER = 650  # pixels between the margins of A4
 TOO_WIDE = """() => [...document.querySelectorAll(".chapter *")]
