@@ -65,7 +65,12 @@ class RoundingNoise(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket.__name__ in NOISY:
             for result in out if isinstance(out, tuple | list) else (out,):
-                if isinstance(result, Tensor) and result.is_floating_point() and result.numel():
+                if (
+                    isinstance(result, Tensor)
+                    and result.is_floating_point()
+                    and not result.is_meta
+                    and result.numel()
+                ):
                     self.move(result)
         return out
 

@@ -171,3 +171,8 @@ def test_the_profile_holds_one_startup_file(tmp_path, monkeypatch):
     (only,) = (tmp_path / "profile_default" / "startup").iterdir()
     compile(only.read_text(), only.name, "exec")
     assert np.all(["enter" in only.read_text(), "ROUNDING_NOISE" in only.read_text()])
+
+
+def test_shapes_without_numbers_are_left_alone():
+    with RoundingNoise(16, seed=0):
+        assert (torch.ones(3, 4, device="meta") @ torch.ones(4, 2, device="meta")).shape == (3, 2)
