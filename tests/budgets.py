@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 MEMORY_GB = 1.5
+NOISE_GB = 0.2  # rounding noise holds two more arrays of the size of the one that it moves
 CPU_SECONDS = 150
 taken: dict[str, tuple[float, float, str]] = {}
 
@@ -27,8 +28,10 @@ def measure(pid: int) -> tuple[float, float] | None:
 
 def complaint(memory: float, seconds: float) -> str:
     """What is wrong with these figures, if anything."""
-    wrong = [f"its memory peaked at {memory:.2f} GB, over {MEMORY_GB:g}"] if memory > MEMORY_GB else []
-    if seconds > CPU_SECONDS and not os.environ.get("ROUNDING_NOISE"):  # noise takes three times as long
+    noise = bool(os.environ.get("ROUNDING_NOISE"))
+    most = MEMORY_GB + NOISE_GB * noise
+    wrong = [f"its memory peaked at {memory:.2f} GB, over {most:g}"] if memory > most else []
+    if seconds > CPU_SECONDS and not noise:  # it takes three times as long
         wrong.append(f"it took {seconds:.0f} s of processor time, over {CPU_SECONDS}")
     return " and ".join(wrong)
 
