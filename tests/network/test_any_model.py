@@ -33,7 +33,9 @@ def test_by_a_metric_of_the_model_alone(name):
     def is_large_enough(net):
         return float(count_params(net) >= share * before)
 
+    as_it_was = snapshot(model, x)
     small, report = compress_within(model, metric=is_large_enough, max_drop=0.0, **options)
+    assert snapshot(model, x) == as_it_was
     assert share * before <= count_params(small) < 3 * share * before and report.feasible
     assert count_macs(small, x) < count_macs(model, x)
     assert all(row.macs is None for row in report.layers)
