@@ -101,7 +101,7 @@ def trespasses(root: Path) -> list[str]:
             if target == "":
                 wrong.append(f"{me} imports the package itself")
             elif theirs == LEAF:
-                wrong += [f"{me} imports {LEAF}"] * (mine != "exercises")
+                wrong += [f"{me} imports {LEAF}"] * (mine not in ("exercises", LEAF))
             elif mine != LEAF and (theirs not in ROOMS or ROOMS.index(theirs) > ROOMS.index(mine)):
                 wrong.append(f"{me} imports {target} of a higher room")
     return wrong
@@ -172,7 +172,7 @@ def test_the_graph_is_not_empty():
 
 
 def test_plotting_alone_imports_matplotlib():
-    assert painters(PACKAGE) == ["plotting"]
+    assert {room(module) for module in painters(PACKAGE)} == {"plotting"}
 
 
 def test_no_module_is_too_long():
