@@ -147,6 +147,18 @@ def test_singular_values_are_float64_and_sorted(dtype):
     assert (S[:-1] >= S[1:]).all()
 
 
+@pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
+@pytest.mark.parametrize("least", [0.5, 1.1e-4, 0.9e-4, 1e-6])  # the Gram matrix serves down to 1e-4 s_1
+@pytest.mark.parametrize(("m", "n"), [(90, 60), (60, 60), (60, 90)])
+def test_singular_values_of_float32_lose_nothing_that_float32_holds(m, n, least, scale):
+    W = (scale * with_spectrum(m, n, np.geomspace(1, least, 60).tolist())).float()
+    wanted = np.linalg.svd(W.double().numpy(), compute_uv=False)
+    assert np.abs(singular_values(W).numpy() / wanted - 1).max() < eps(torch.float32) / 4
+    gram = W.double().numpy() / wanted[0] @ W.double().numpy().T / wanted[0]
+    cheap = np.sqrt(np.linalg.eigvalsh(gram.astype(np.float32)).clip(0))[::-1][:60] * wanted[0]
+    assert least == 0.5 or np.abs(cheap / wanted - 1).max() > 1e-3  # a float32 Gram matrix would not do
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_sign_is_a_rule_and_not_lapacks_mood(seed):
     torch.manual_seed(seed)
