@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
+from lowrank_utils.factors.svd import thin_svd
 
 
 def _balanced(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +63,14 @@ class WeightedFactors:
         A, B = _balanced(A, B)
         return A, B, self._W @ self._mean - A @ (B @ self._mean)
 
+    def are_of(self, W: Tensor) -> bool:
+        """Whether this is the matrix that was decomposed.
+
+        Args:
+            W: Weight (m, n).
+        """
+        return torch.equal(W.double(), self._W)
+
 
 def weighted_factors(
     W: Tensor, moments: Moments, *, two_sided: bool = True, damping: float = 1e-3
@@ -84,7 +93,7 @@ def weighted_factors(
         >>> weighted_factors(torch.diag(torch.tensor([1.0, 9.0])), moments).S.tolist()
         [1.0, 0.0]
     """
-    W = _checks.matrix(W).double()
+    W = _checks.matrix(W).to(torch.float64, copy=True)
     (m, n), C = W.shape, moments.covariance
     if C.shape != (n, n):
         _checks.value_error("moments.covariance", C, f"of shape ({n}, {n}), W's in_features")
@@ -105,3 +114,10 @@ def weighted_factors(
     if Lt is not None:  # undo the scaling of G, so that tails of different layers can be added
         S = S * float(moments.gradient.trace() / m) ** 0.5  # type: ignore[union-attr]
     return WeightedFactors(S, U.flip(1), LtW, Lt, W, moments.mean)
+
+
+def plain_factors(W: Tensor) -> WeightedFactors:
+    """The truncated SVD of W (m, n) at every rank, in the same form; it does not change the bias."""
+    U, S, _ = thin_svd(W)
+    W = W.to(torch.float64, copy=True)
+    return WeightedFactors(S.double(), U.double(), W, None, W, W.new_zeros(W.shape[1]))

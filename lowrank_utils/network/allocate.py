@@ -17,10 +17,11 @@ from torch import nn
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
-from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.conv_options import ConvOption
 from lowrank_utils.layers.views import Pick
 from lowrank_utils.layers.which import layers_of
+from lowrank_utils.network.decomposed import checked
 from lowrank_utils.network.knapsack import cheapest_choice
 
 
@@ -67,6 +68,7 @@ def layer_options(
     model: nn.Module,
     moments: Mapping[str, Moments] | None = None,
     *,
+    factors: Mapping[str, WeightedFactors] | None = None,
     cost: str = "params",
     pivoted: bool = False,
     layers: Collection[str] | None = None,
@@ -86,7 +88,8 @@ def layer_options(
         m, n = W.shape
         if moments is not None:
             share = moments[name].rows / moments[name].samples  # a sample's rows, whose losses add up
-            S = weighted_factors(W, moments[name]).S.cpu().numpy() * share**0.5
+            found = weighted_factors(W, moments[name]) if factors is None else checked(factors, name, seen)
+            S = found.S.cpu().numpy() * share**0.5
             options[name] = rank_options((m, n), S, rows=share if by_macs else 1.0, pivoted=pivoted)
         elif forms := seen.forms():
             options[name] = form_options(m * n, forms)

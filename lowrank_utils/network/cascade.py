@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
-from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.copying import copied, put, replaced
 from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import hooked_input, layer_of
 from lowrank_utils.model.batches import Batch, batches, call
+from lowrank_utils.network.decomposed import checked, cut
 
 
 @plainly()
@@ -33,6 +34,7 @@ def cascade(
     X: Any,
     moments: Mapping[str, Moments],
     *,
+    factors: Mapping[str, WeightedFactors] | None = None,
     pivoted: bool = False,
     ridge: float = 1e-3,
     batch_size: int = 256,
@@ -45,6 +47,8 @@ def cascade(
         X: Samples to fit on (training data), or batches, as in ``calibrate``: many more rows than a layer
             has inputs. Labels are not needed.
         moments: From ``calibrate``, whose order is that of the calls; gives G.
+        factors: ``{dotted name: weighted_factors(W, moments)}``, where they are at hand; only the first layer
+            that is cut has use for its own.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         ridge: Pull towards W, in units of C's mean diagonal, > 0.
         batch_size: Samples a batch.
@@ -93,8 +97,9 @@ def cascade(
         elif name not in ranks:
             continue
         if name in chosen:
-            A, B, change = weighted_factors(W, seen).at(chosen[name])
-            new[name] = layer.low_rank(A, B, b + change, pivoted=pivoted)
+            known = factors is not None and not changed
+            found = checked(factors or {}, name, layer) if known else weighted_factors(W, seen)
+            new[name] = cut(layer, found, chosen[name], b, pivoted=pivoted)
         else:
             new[name] = layer.dense(W, b)
         small, changed = put(small, name, new[name]), True

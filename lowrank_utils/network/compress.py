@@ -10,10 +10,11 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.ranks import break_even_rank
 from lowrank_utils.factors.svd import balanced_factors
-from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.copying import replaced
-from lowrank_utils.layers.views import LayerView, Pick, layer_view
+from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import layer_of, layers_of
+from lowrank_utils.network.decomposed import checked, cut
 
 
 def compress(
@@ -21,6 +22,7 @@ def compress(
     ranks: Mapping[str, Pick] | int,
     *,
     moments: Mapping[str, Moments] | None = None,
+    factors: Mapping[str, WeightedFactors] | None = None,
     pivoted: bool = False,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
@@ -36,6 +38,8 @@ def compress(
             rank)`` as for ``LowRankConv``, by weights alone; or one rank for every
             layer in which it saves numbers, by break-even; the others stay dense.
         moments: ``{dotted name: Moments}`` of the layers to be compressed, from ``calibrate``.
+        factors: ``{dotted name: weighted_factors(W, moments)}`` of those layers, where they are at hand; in
+            the place of ``moments``.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         layers: For one rank: names of the layers that take part; by default all that can.
         skip: Names of those that do not.
@@ -46,7 +50,7 @@ def compress(
     Raises:
         TypeError: If a rank is no integer.
         ValueError: If a layer does not exist, cannot be replaced (it is tied, shared, pruned, ...), has no
-            moments, a rank is out of range, or one rank saves nothing anywhere.
+            moments or factors, a rank is out of range, or one rank saves nothing anywhere.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -66,19 +70,15 @@ def compress(
         if isinstance(rank, tuple):
             new[name] = layer.in_form(*rank)
             continue
-        seen = None if moments is None else moments.get(name)
-        if moments is not None and seen is None:
-            _checks.value_error("moments", sorted(moments), f"there for layer {name!r}")
-        m, n = layer.weight.shape
+        W = _checks.matrix(layer.weight, f"{name}.weight")
+        m, n = W.shape
         r = _checks.rank(rank, m, n, f"ranks[{name!r}]")
-        new[name] = _low_rank(layer, r, seen, pivoted, f"{name}.weight")
+        if factors is not None:
+            new[name] = cut(layer, checked(factors, name, layer), r, layer.bias, pivoted=pivoted)
+        elif moments is not None:
+            if name not in moments:
+                _checks.value_error("moments", sorted(moments), f"there for layer {name!r}")
+            new[name] = cut(layer, weighted_factors(W, moments[name]), r, layer.bias, pivoted=pivoted)
+        else:
+            new[name] = layer.low_rank(*balanced_factors(W, r), layer.bias, pivoted=pivoted)
     return replaced(model, new)
-
-
-def _low_rank(layer: LayerView, rank: int, seen: Moments | None, pivoted: bool, what: str) -> nn.Module:
-    W, b = _checks.matrix(layer.weight, what), layer.bias
-    if seen is not None:
-        A, B, change = weighted_factors(W, seen).at(rank)
-        return layer.low_rank(A, B, change if b is None else b + change, pivoted=pivoted)
-    A, B = balanced_factors(W, rank)
-    return layer.low_rank(A, B, b, pivoted=pivoted)

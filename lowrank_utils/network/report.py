@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from lowrank_utils.factors.moments import Moments
-from lowrank_utils.factors.weighted import weighted_factors
+from lowrank_utils.factors.weighted import WeightedFactors
 from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import layer_of
 from lowrank_utils.network.allocate import Choices
@@ -87,7 +87,10 @@ def _said(rank: Pick | None) -> str:
 
 
 def layer_reporter(
-    model: nn.Module, moments: Mapping[str, Moments] | None, options: Mapping[str, Choices]
+    model: nn.Module,
+    moments: Mapping[str, Moments] | None,
+    options: Mapping[str, Choices],
+    factors: Mapping[str, WeightedFactors],
 ) -> Callable[[Mapping[str, Pick]], tuple[LayerReport, ...]]:
     """Function that gives the rows of the network with these ranks."""
     energies = {}
@@ -96,7 +99,7 @@ def layer_reporter(
         if moments is None:  # the losses are shares already
             lost = dict(zip(choices.picks, choices.losses.tolist(), strict=False))
         else:
-            energy = weighted_factors(W, moments[name]).S.square().cpu().numpy()
+            energy = factors[name].S.square().cpu().numpy()
             tails = np.append(energy[::-1].cumsum()[::-1], 0.0)[1:]  # what rank 1, 2, ... lose
             shares = tails / max(energy.sum(), np.finfo(float).tiny)
             lost = dict(enumerate(shares.tolist(), start=1))

@@ -19,6 +19,7 @@ from lowrank_utils.network.allocate import layer_options, ranks_within
 from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
 from lowrank_utils.network.compress import compress
+from lowrank_utils.network.decomposed import LayerFactors
 from lowrank_utils.network.report import Report, layer_reporter
 from lowrank_utils.search.find_rank import score, within
 
@@ -91,7 +92,8 @@ def compress_within(
     X = X_val if same else X if X is None or is_samples(X) else list(X)
     baseline = score(model, X_val, y_val, metric)
     moments = None if X is None else calibrate(model, X, y, loss=loss, layers=layers, skip=skip)
-    options = layer_options(model, moments, pivoted=pivoted, layers=layers, skip=skip)
+    factors = LayerFactors(model, moments)
+    options = layer_options(model, moments, factors=factors, pivoted=pivoted, layers=layers, skip=skip)
     dense = sum(int(choices.costs[-1]) for choices in options.values())
     least = sum(int(choices.costs.min()) for choices in options.values()) / dense
     before = count_params(model)
@@ -103,9 +105,9 @@ def compress_within(
         if not ranks or any(ranks == tried for _, tried in frontier.values()):
             return
         if refit and moments is not None:
-            small = cascade(model, ranks, X, moments, pivoted=pivoted)
+            small = cascade(model, ranks, X, moments, factors=factors, pivoted=pivoted)
         else:
-            small = compress(model, ranks, moments=moments, pivoted=pivoted)
+            small = compress(model, ranks, factors=factors, pivoted=pivoted)
         params, value = count_params(small), score(small, X_val, y_val, metric)
         if params in frontier and frontier[params][0] >= value:
             return
@@ -126,7 +128,7 @@ def compress_within(
                 attempt(float(budget))
                 bar.update()
     small = fitting[min(fitting)][1] if fitting else copied(model)
-    rows = layer_reporter(model, moments, options)
+    rows = layer_reporter(model, moments, options, factors)
     value, ranks = frontier[min(fitting)] if fitting else (baseline, {})
     frontier = dict(sorted(frontier.items()))
     tried = {params: rows(ranks) for params, (_, ranks) in frontier.items()}
