@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import balanced_factors, truncated_svd
+from lowrank_utils.layers.holding import holding, linear_of
 
 
 class Product(Tensor):
@@ -131,13 +132,9 @@ class LowRankLinear(nn.Module):
         if not fits or (core is not None and core.shape != (r, r)):
             shapes = [None if t is None else tuple(t.shape) for t in (U, core, Vh, bias)]
             raise ValueError(f"(U, core, Vh, bias) of shapes {shapes} must be (m, r), (r, r), (r, n), (m,)")
-        layer: Self = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # no draw from the global generator
-            cls, n, m, r, bias=bias is not None, core=core is not None, dtype=U.dtype, device=U.device
-        )  # fmt: skip
-        for target, source in ((layer.U, U), (layer.core, core), (layer.Vh, Vh), (layer.bias, bias)):
-            if target is not None and source is not None:
-                target.copy_(source)
-        return layer
+        given = {"U": U, "core": core, "Vh": Vh, "bias": bias}
+        given = {name: None if t is None else t.to(U) for name, t in given.items()}
+        return holding(cls, n, m, r, bias=bias is not None, core=core is not None, parameters=given)
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, rank: int, *, core: bool = False) -> Self:
@@ -176,13 +173,7 @@ class LowRankLinear(nn.Module):
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
         """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
-        m, n, bias = self.out_features, self.in_features, self.bias is not None
-        new = {"device": self.U.device, "dtype": self.U.dtype}
-        linear: nn.Linear = nn.utils.skip_init(nn.Linear, n, m, bias, **new)  # type: ignore[no-untyped-call]
-        linear.weight.copy_(self.weight)
-        if self.bias is not None:
-            linear.bias.copy_(self.bias)
-        return linear.train(self.training)
+        return linear_of(self.weight, self.bias).train(self.training)
 
     @torch.no_grad()
     def to_sequential(self) -> nn.Sequential:
@@ -193,12 +184,7 @@ class LowRankLinear(nn.Module):
         factors = [self.Vh, self.U] if self.core is None else [self.Vh, self.core, self.U]
         layers = []
         for W in factors:
-            last = W is self.U and self.bias is not None
-            new = {"device": W.device, "dtype": W.dtype}
-            layer: nn.Linear = nn.utils.skip_init(nn.Linear, W.shape[1], len(W), last, **new)  # type: ignore[no-untyped-call]
-            layer.weight.copy_(W)
-            if last and self.bias is not None:
-                layer.bias.copy_(self.bias)
+            layer = linear_of(W, self.bias if W is self.U else None)
             layers.append(layer.requires_grad_(W.requires_grad))
         return nn.Sequential(*layers).train(self.training)
 

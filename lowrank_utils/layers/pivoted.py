@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import balanced_factors
+from lowrank_utils.layers.holding import linear_of
 from lowrank_utils.layers.linear import LowRankLinear, Product
 
 
@@ -136,13 +137,7 @@ class PivotedLinear(nn.Module):
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
         """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
-        new = {"device": self.pivots.device, "dtype": self.pivots.dtype}
-        sizes = self.in_features, self.out_features, self.bias is not None
-        linear: nn.Linear = nn.utils.skip_init(nn.Linear, *sizes, **new)  # type: ignore[no-untyped-call]
-        linear.weight.copy_(self.weight)
-        if self.bias is not None:
-            linear.bias.copy_(self.bias)
-        return linear.train(self.training)
+        return linear_of(self.weight, self.bias).train(self.training)
 
     def extra_repr(self) -> str:
         """Sizes for ``print``."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowrank_utils.factors.unfold import sliding_axes
+from lowrank_utils.layers.holding import holding
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 LAYERS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -74,18 +74,12 @@ class Stage(NamedTuple):
         convolve = FUNCTIONS[len(self.kernel_size)]
         return convolve(x, kernel, bias, self.stride, padding, self.dilation, self.groups)
 
-    @torch.no_grad()
     def layer(self, kernel: Tensor, bias: Tensor | None) -> Conv:
         """The nn.ConvNd with a copy of this kernel and bias."""
-        new = {"device": kernel.device, "dtype": kernel.dtype}
-        channels = kernel.shape[1] * self.groups, len(kernel)
-        conv: Conv = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # no draw from the global generator
-            LAYERS[len(self.kernel_size)], *channels, bias=bias is not None, **self._asdict(), **new
-        )
-        conv.weight.copy_(kernel)
-        if conv.bias is not None and bias is not None:
-            conv.bias.copy_(bias)
-        return conv
+        kind, channels = LAYERS[len(self.kernel_size)], (kernel.shape[1] * self.groups, len(kernel))
+        given = {"weight": kernel, "bias": bias}
+        conv: Any = holding(kind, *channels, bias=bias is not None, parameters=given, **self._asdict())
+        return conv  # type: ignore[no-any-return]
 
 
 def chain(kernels: Sequence[Tensor], form: str, whole: Stage, in_channels: int) -> list[Stage]:

@@ -181,7 +181,7 @@ def _added(mask: Tensor, name: str, dtype: torch.dtype) -> Tensor:
 def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
     """nn.Linear with these."""
     m, n = weight.shape
-    linear: nn.Linear = nn.utils.skip_init(nn.Linear, n, m, bias is not None)  # type: ignore[no-untyped-call]
+    linear = nn.Linear(n, m, bias is not None, device="meta")
     linear.weight = weight
     linear.register_parameter("bias", bias)
     return linear

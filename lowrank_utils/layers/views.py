@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lowrank_utils import _checks
 from lowrank_utils.factors.unfold import Rank
 from lowrank_utils.layers.conv_options import ConvOption
+from lowrank_utils.layers.holding import linear_of
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 
@@ -86,14 +87,7 @@ class LayerView:
             W: (m, n).
             bias: (m,) or None.
         """
-        m, n = W.shape
-        new = {"device": W.device, "dtype": self.weight.dtype}
-        made: nn.Linear = nn.utils.skip_init(nn.Linear, n, m, bias is not None, **new)  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            made.weight.copy_(W)
-            if bias is not None:
-                made.bias.copy_(bias)
-        return made
+        return linear_of(W.to(self.weight.dtype), bias)
 
     def forms(self) -> tuple[ConvOption, ...]:
         """Other low-rank forms than A B, each at each rank, with what it costs and loses."""
