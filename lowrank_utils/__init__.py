@@ -33,6 +33,9 @@ from lowrank_utils.network.allocate import allocate_ranks
 from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
 from lowrank_utils.network.compress import compress
+from lowrank_utils.network.harm import Harm, HarmCurve, LayerHarm
+from lowrank_utils.network.measure import measure_harm
+from lowrank_utils.network.norms import recalibrate_norms
 from lowrank_utils.network.report import LayerReport, Report
 from lowrank_utils.network.within import compress_within
 from lowrank_utils.search.find_rank import RankSearch, find_rank
@@ -45,7 +48,10 @@ __all__ = [
     "ConvOptions",
     "Cost",
     "CostTable",
+    "Harm",
+    "HarmCurve",
     "LayerCost",
+    "LayerHarm",
     "LayerReport",
     "LayerTable",
     "LayerView",
@@ -84,9 +90,11 @@ __all__ = [
     "layer_view",
     "load_split",
     "low_rank_approximation",
+    "measure_harm",
     "measure_latency",
     "measure_speed",
     "rank_for_energy",
+    "recalibrate_norms",
     "relative_error",
     "set_seed",
     "singular_values",

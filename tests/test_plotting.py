@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from oracles import snapshot
 from torch import nn
 
-from lowrank_utils import RankSearch, Report, plotting
+from lowrank_utils import Harm, HarmCurve, LayerHarm, RankSearch, Report, plotting
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,21 @@ def closed():
 
 SEARCH = RankSearch("fc1", 2, 3, 0.9, {1: 0.5, 2: 0.85, 3: 0.88}, 0.1, 3)
 NONE = RankSearch("fc1", None, None, 0.9, {1: 0.5, 2: 0.6}, 0.1, 2)
+HARM = Harm(
+    {
+        "conv": LayerHarm(
+            (6, 10),
+            (
+                HarmCurve("channel", (1, 2), (16, 32), (16, 32), (4.0, 1.0), {0: 8.0, 1: 2.0}),
+                HarmCurve("kernel", (1, 2), (12, 24), (12, 24), (4.0, 1.0), {0: 40.0, 1: 10.0}),
+            ),
+        ),
+        "head": LayerHarm((5, 5), (HarmCurve("", (1, 2), (10, 20), (10, 20), (3.0, 1.0), {0: 9.0}),)),
+    },
+    "squared",
+    10,
+    5,
+)
 PETALS = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
 KINDS = torch.arange(30) % 3
 
@@ -40,6 +55,7 @@ def labels(ax):
 DRAW = {
     "spectrum": lambda ax: plotting.spectrum(torch.tensor([3.0, 2.0, 1.0]), kept=1, ax=ax),
     "decision_regions": lambda ax: plotting.decision_regions(nn.Linear(4, 3), PETALS, KINDS, ax=ax),
+    "harm_curves": lambda ax: plotting.harm_curves(HARM, ax=ax),
     "rank_curve": lambda ax: plotting.rank_curve(SEARCH, ax=ax),
     "band": lambda ax: plotting.band([1, 2, 3], torch.rand(5, 3), ax=ax),
     "strip": lambda ax: plotting.strip({"a": [0.5, 0.6], "b": [0.7]}, ax=ax),
@@ -110,6 +126,18 @@ def test_decision_regions_are_a_slice_at_the_sample_asked_for():
         ax = plotting.decision_regions(BySepals(), PETALS, KINDS, at=at)
         filled = [i for i, path in enumerate(ax.collections[0].get_paths()) if len(path.vertices)]
         assert filled == [winner] and at.tolist() == [first, 0.0, 0.0, 0.0]
+
+
+def test_harm_curves_are_the_least_of_all_forms():
+    ax = plotting.harm_curves(HARM)
+    (x, y), (shares, harms) = data(ax)
+    assert x == pytest.approx([12 / 60, 16 / 60, 32 / 60]) and y == pytest.approx([40.0, 8.0, 2.0])
+    assert shares == pytest.approx([0.4, 0.8]) and harms == pytest.approx([9.0, 3.0])
+    assert labels(ax) == ["conv", "head", "channel", "kernel", "product A B"]
+    points = np.concatenate([c.get_offsets() for c in ax.collections])
+    assert len(points) == 5 and [0.4, 9.0] in points.tolist()
+    many = Harm({f"layer {i}": HARM.layers["head"] for i in range(20)}, "kl", 1, 1)
+    assert len({tuple(np.atleast_1d(line.get_color())) for line in plotting.harm_curves(many).lines}) == 20
 
 
 def test_rank_curve_shows_the_limit_and_the_rank():

@@ -7,61 +7,21 @@ dense costs mn and loses nothing. To choose one option a layer is a multiple-cho
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
-from lowrank_utils.layers.conv_options import ConvOption
 from lowrank_utils.layers.views import Pick
 from lowrank_utils.layers.which import layers_of
+from lowrank_utils.network.choices import Choices, form_options, rank_options
 from lowrank_utils.network.decomposed import checked
+from lowrank_utils.network.harm import Harm
 from lowrank_utils.network.knapsack import cheapest_choice
-
-
-class Choices(NamedTuple):
-    """What one layer can become, the dense layer last.
-
-    Attributes:
-        costs: Numbers, or multiply-adds a sample.
-        losses: What each costs the model, none for the dense layer.
-        picks: A rank, or a form and its rank.
-    """
-
-    costs: NDArray[np.int64]
-    losses: NDArray[np.float64]
-    picks: list[Pick]
-
-
-def rank_options(
-    shape: tuple[int, int], spectrum: NDArray[np.float64], *, rows: float = 1.0, pivoted: bool = False
-) -> Choices:
-    """Rank 1, 2, ..., dense of a layer (m, n): costs times ``rows``, tails of the spectrum."""
-    m, n = shape
-    r = np.arange(1, min(m, n) + 1)
-    costs = r * (m + n - r) if pivoted else r * (m + n)
-    tail = np.append(np.cumsum(spectrum[::-1] ** 2)[::-1], 0.0)[1:]  # tail[r - 1] = sum_{i > r}
-    saves = costs < m * n
-    costs, losses = np.append(costs[saves], m * n), np.append(tail[saves], 0.0)
-    return Choices(np.ceil(costs * rows).astype(np.int64), losses, r[saves].tolist())
-
-
-def form_options(params: int, forms: Sequence[ConvOption]) -> Choices:
-    """Every form at every rank that no other beats in both numbers and energy, then dense."""
-    best, kept = 1.0, list[ConvOption]()
-    for option in sorted(forms, key=lambda o: (o.params, o.error)):
-        if option.params < params and option.error < best:
-            best = option.error
-            kept.append(option)
-    costs = [*(o.params for o in kept), params]
-    losses = [*(o.error**2 for o in kept), 0.0]
-    return Choices(np.array(costs), np.array(losses), [(o.form, o.rank) for o in kept])
 
 
 def layer_options(
@@ -73,6 +33,7 @@ def layer_options(
     pivoted: bool = False,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
+    harm: Harm | None = None,
 ) -> dict[str, Choices]:
     """What each layer can become, of those with moments if there are any; as ``allocate_ranks``."""
     by_macs = _checks.choice(cost, "cost", ("params", "macs")) == "macs"
@@ -80,14 +41,20 @@ def layer_options(
         _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
     views = layers_of(_checks.module(model), layers=layers, skip=skip)
     views = {name: seen for name, seen in views.items() if moments is None or name in moments}
+    if harm is not None:
+        views = {name: seen for name, seen in views.items() if name in harm.layers}
     if not views:
         _checks.value_error("model", model, "a module with an nn.Linear that is ranked")
     options = {}
     for name, seen in views.items():
         W = seen.weight
         m, n = W.shape
-        if moments is not None:
-            share = moments[name].rows / moments[name].samples  # a sample's rows, whose losses add up
+        share = 1.0 if moments is None else moments[name].rows / moments[name].samples  # rows of a sample
+        if harm is not None:
+            if harm.layers[name].shape != (m, n):
+                _checks.value_error("harm", harm.layers[name].shape, f"of {name!r}, which is {m} x {n}")
+            options[name] = harm.layers[name].choices(rows=share if by_macs else None, pivoted=pivoted)
+        elif moments is not None:  # the losses of a sample's rows add up
             found = weighted_factors(W, moments[name]) if factors is None else checked(factors, name, seen)
             S = found.S.cpu().numpy() * share**0.5
             options[name] = rank_options((m, n), S, rows=share if by_macs else 1.0, pivoted=pivoted)
@@ -122,6 +89,7 @@ def allocate_ranks(
     pivoted: bool = False,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
+    harm: Harm | None = None,
 ) -> dict[str, Pick]:
     r"""Ranks that lose least within a budget, over every ``nn.Linear``; a layer left out stays dense.
 
@@ -138,18 +106,20 @@ def allocate_ranks(
         pivoted: Count r(m + n - r) numbers a layer, as ``PivotedLinear`` holds, instead of r(m + n).
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
+        harm: From ``measure_harm``, with the same moments if any: its losses take the place of the tails.
 
     Returns:
         ``{dotted name: rank}`` for ``compress``; of a convolution, without moments, ``(form, rank)``.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the budget does not even hold the cheapest ranks, or moments are missing.
+        ValueError: If the budget does not even hold the cheapest ranks, moments are missing, or ``harm`` is
+            of another model.
 
     Example:
         >>> allocate_ranks(nn.Sequential(nn.Linear(64, 64)), budget=0.5)
         {'0': 16}
     """
     return ranks_within(
-        layer_options(model, moments, cost=cost, pivoted=pivoted, layers=layers, skip=skip), budget
+        layer_options(model, moments, cost=cost, pivoted=pivoted, layers=layers, skip=skip, harm=harm), budget
     )

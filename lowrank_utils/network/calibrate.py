@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -26,6 +27,7 @@ def calibrate(
     batch_size: int = 256,
     temperature: float = 3.0,
     loss: Loss | None = None,
+    target: str | None = None,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
 ) -> dict[str, Moments]:
@@ -33,7 +35,10 @@ def calibrate(
 
     With labels, g is the gradient of the loss by the layer's output; by default of
     cross_entropy(logits / temperature, y): a temperature above 1 keeps samples in the sum that a trained
-    model is already sure of. The model is copied and run in eval mode; the one given is not touched.
+    model is already sure of. With ``target="outputs"`` no labels are needed: g is the gradient of <v, f(x)>,
+    v standard normal, and E[g g^T] = E[J^T J], J the Jacobian of the model's output by the layer's: a change
+    of the layer is weighed by the squared change of the model. The model is copied and run in eval mode; the
+    one given is not touched.
 
     Args:
         model: Any module; with labels and no ``loss`` it returns logits (N, C) or (N, T, C).
@@ -44,6 +49,8 @@ def calibrate(
         batch_size: Samples a batch, if X holds all samples.
         temperature: Divisor of the logits, > 0.
         loss: A callable(outputs, batch) -> scalar, summed over samples; ``batch.labels`` are its labels.
+        target: ``"labels"``, ``"outputs"`` for random directions of a floating output of any shape, or
+            ``"inputs"`` for no gradients; by default labels where there are any or a loss, else inputs.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
 
@@ -56,7 +63,7 @@ def calibrate(
             the labels are no classes and there is no ``loss``.
 
     Reference:
-        Martens & Grosse 2015 (the two factors of K-FAC).
+        Martens & Grosse 2015 (the two factors of K-FAC); Martens 2020 (the Gauss-Newton matrix of an output).
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 2))
@@ -65,6 +72,15 @@ def calibrate(
         [0.2222, 0.2222, 0.2222]
     """
     temperature = _checks.real(temperature, "temperature", low=0.0, open_low=True)
+    if target is not None:
+        _checks.choice(target, "target", ("labels", "outputs", "inputs"))
+    if loss is not None and target in ("outputs", "inputs"):
+        _checks.value_error("target", target, "'labels' or None where there is a loss")
+    by_labels = loss is None and target != "outputs"  # then a batch without labels has no gradient
+    if target == "outputs":
+        loss = _random_directions()
+    elif loss is None:
+        loss = functools.partial(cross_entropy, temperature=temperature)
     names = layers_of(_checks.module(model), layers=layers, skip=skip)
     if not names:
         _checks.value_error("model", model, "a module with an nn.Linear in it")
@@ -78,7 +94,10 @@ def calibrate(
     with plainly():
         for batch in tqdm(batches(X, y, size=batch_size), desc="calibrate", leave=False, delay=1.0):
             samples += len(batch)
-            _run(small, batch.on(small), loss, temperature)
+            if target == "labels" and batch.labels is None:
+                _checks.value_error("y", None, "given for target='labels'")
+            graded = target != "inputs" and not (by_labels and batch.labels is None)
+            _run(small, batch.on(small), loss, graded)
     if samples == 0:
         raise ValueError("X has no samples; it must have at least one")
     for name, moments in found.items():
@@ -90,14 +109,28 @@ def calibrate(
     return found
 
 
-def _run(model: nn.Module, batch: Batch, loss: Loss | None, temperature: float) -> None:
-    """One forward, and one backward where there is a loss."""
-    graded = loss is not None or batch.labels is not None
+def _random_directions() -> Loss:
+    """<v, f(x)>, summed over the samples; each v is standard normal, from a generator of its own."""
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def product(outputs: Any, batch: Batch) -> Tensor:
+        if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+            _checks.type_error("model(X)", outputs, "a floating tensor for target='outputs'")
+        new = torch.Generator(outputs.device).manual_seed(0)
+        generator = generators.setdefault(outputs.device, new)
+        v = torch.randn(outputs.shape, generator=generator, device=outputs.device)
+        return (v.to(outputs.dtype) * outputs).sum()
+
+    return product
+
+
+def _run(model: nn.Module, batch: Batch, loss: Loss, graded: bool) -> None:
+    """One forward, and one backward where there is something to differentiate."""
     with torch.set_grad_enabled(graded):
         outputs = call(model, batch.inputs)
         if not graded or len(batch) == 0:
             return
-        value = cross_entropy(outputs, batch, temperature) if loss is None else loss(outputs, batch)
+        value = loss(outputs, batch)
         if value.requires_grad:  # it does not if no layer was called
             value.backward()  # type: ignore[no-untyped-call]
 

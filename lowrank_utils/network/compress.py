@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from lowrank_utils.layers.copying import replaced
 from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import layer_of, layers_of
 from lowrank_utils.network.decomposed import checked, cut
+from lowrank_utils.network.norms import recalibrate_norms
 
 
 def compress(
@@ -26,6 +28,7 @@ def compress(
     pivoted: bool = False,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
+    calibration: Any = None,
 ) -> nn.Module:
     r"""A copy of ``model`` in which W of each named layer is replaced by a rank-r product.
 
@@ -42,7 +45,9 @@ def compress(
             the place of ``moments``.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         layers: For one rank: names of the layers that take part; by default all that can.
-        skip: Names of those that do not.
+        skip: For one rank: names of those that do not.
+        calibration: Samples, or batches, without labels, on which the statistics of batch norms are brought
+            back to those of ``model`` (``recalibrate_norms``); by default they stay as they are.
 
     Returns:
         A new model that shares no storage with the old one.
@@ -81,4 +86,5 @@ def compress(
             new[name] = cut(layer, weighted_factors(W, moments[name]), r, layer.bias, pivoted=pivoted)
         else:
             new[name] = layer.low_rank(*balanced_factors(W, r), layer.bias, pivoted=pivoted)
-    return replaced(model, new)
+    small = replaced(model, new)
+    return small if calibration is None else recalibrate_norms(small, model, calibration)

@@ -12,7 +12,7 @@ from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import WeightedFactors
 from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import layer_of
-from lowrank_utils.network.allocate import Choices
+from lowrank_utils.network.choices import Choices
 
 
 @dataclass(frozen=True)

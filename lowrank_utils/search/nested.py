@@ -150,6 +150,7 @@ class NestedOutputs:
         self._nested, self._data = nested, data
         self._replay: Replay | None = None
         self._rank = -1
+        self.runs = 1  # of the model, or of what comes after the layer, beside those asked for
         if len(data) == 1:
             self._replay = Replay(nested, data[0])
             self._full = [self._replay.full]
@@ -165,6 +166,14 @@ class NestedOutputs:
             return self._full
         return self._run(self._nested.at(rank)) if self._replay is None else [self._quick(self._replay, rank)]
 
+    @torch.no_grad()
+    def with_layer(self, new: nn.Module) -> list[Any]:
+        """The model's output on each batch with another layer in this one's place."""
+        replay = self._replay
+        if replay is None:
+            return self._run(replaced(self._nested.original, {self._nested.name: new}).eval())
+        return [replay.run(lambda: new(replay.inputs[0].clone()))]
+
     def _run(self, model: nn.Module) -> list[Any]:
         return [call(model, fresh(inputs)) for inputs in self._data]
 
@@ -176,6 +185,7 @@ class NestedOutputs:
             return False
         k = len(self._nested.factors[1])
         ends = {k: full, 1: self._run(self._nested.at(1))[0]}
+        self.runs += 3
         try:
             quick = {rank: self._quick(self._replay, rank) for rank in ends}
         except Exception:  # a frozen part no longer does what another one waits for

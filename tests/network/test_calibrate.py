@@ -273,3 +273,40 @@ NET, XS, YS = nn.Sequential(nn.Linear(3, 2)), torch.randn(5, 3), torch.zeros(5, 
 def test_impossible_requests(arguments, options, error, message):
     with pytest.raises(error, match="^" + re.escape(message)):
         calibrate(*arguments, **options)
+
+
+def test_random_directions_give_the_jacobian():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)).double()
+    X = torch.randn(20000, 6, dtype=torch.float64)
+    moments, J = calibrate(net, X, target="outputs"), net[1].weight.detach()
+    # E[g g^T] = J^T J; 20 000 draws leave an error of about 1 % of the trace
+    assert torch.allclose(moments["0"].gradient, J.T @ J, rtol=0, atol=0.03 * float(J.square().sum()))
+    assert torch.allclose(moments["1"].gradient, torch.eye(4).double(), rtol=0, atol=0.05)
+    again = calibrate(net, X, target="outputs")  # a generator of its own
+    assert torch.equal(again["0"].gradient, moments["0"].gradient)
+    state = torch.get_rng_state()
+    calibrate(net, X[:5], target="outputs")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_target_says_what_is_differentiated():
+    net, X, y = nn.Sequential(nn.Linear(6, 3)), torch.randn(30, 6), torch.randint(0, 3, (30,))
+    assert calibrate(net, X, y, target="inputs")["0"].gradient is None
+    assert torch.equal(
+        calibrate(net, X, y, target="labels")["0"].gradient, calibrate(net, X, y)["0"].gradient
+    )
+    for kwargs, error, words in [
+        ({"target": "logits"}, ValueError, "target='logits' must be one of 'inputs', 'labels', 'outputs'"),
+        ({"target": "labels"}, ValueError, "y=None must be given for target='labels'"),
+        (
+            {"target": "outputs", "loss": lambda o, b: o.sum()},
+            ValueError,
+            "target='outputs' must be 'labels'",
+        ),
+    ]:
+        with pytest.raises(error, match=words):
+            calibrate(net, X, **kwargs)
+    names = Lambda(lambda s, x: s.a(x).argmax(1), a=nn.Linear(6, 3))
+    with pytest.raises(TypeError, match="must be a floating tensor for target='outputs'"):
+        calibrate(names, X, target="outputs")

@@ -14,6 +14,7 @@ from lowrank_utils import (
     cost_by_layer,
     count_macs,
     find_rank,
+    measure_harm,
     measure_latency,
     train_nn,
 )
@@ -49,6 +50,7 @@ CALLS = {
     "count_macs": lambda net: count_macs(net, X),
     "find_rank": lambda net: find_rank(net, "0", X, Y, max_drop=0.2),
     "find_rank, callable": lambda net: find_rank(net, "0", X, Y, max_drop=0.2, metric=accuracy),
+    "measure_harm": lambda net: measure_harm(net, X),
     "measure_latency": lambda net: measure_latency(net, X, min_run_time_s=1e-4),
 }
 

@@ -1,0 +1,186 @@
+"""Measured harm against the cut model run as a whole, and ranks chosen by it against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from oracles import Lambda, snapshot
+from torch import nn
+from zoo import ZOO, case
+
+from lowrank_utils import Harm, allocate_ranks, calibrate, compress, measure_harm
+from lowrank_utils.network.harm import HarmCurve
+from lowrank_utils.network.measure import kl_divergence
+
+
+def change(model, small, X):
+    """Mean over samples of the squared change, in numpy."""
+    with torch.no_grad():
+        a, b = (m.eval()(X.clone()).double().numpy() for m in (small, model))
+    return float(((a - b) ** 2).sum() / len(X))
+
+
+def conv_net():
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(32, 5),
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if name != "called twice"])
+def test_what_is_measured_is_the_change_of_the_cut_model(name):
+    model, layer, X, _, _ = case(name, 0, train=False)
+    before = snapshot(model, X)
+    harm = measure_harm(model, X, layers=[layer], points=3)
+    (curve,) = harm.layers[layer].curves
+    for i, h in curve.measured.items():
+        wanted = change(model, compress(model, {layer: curve.ranks[i]}), X)
+        assert h == pytest.approx(wanted, rel=2e-3, abs=1e-9)
+    assert snapshot(model, X) == before
+    batched = measure_harm(model, list(X.split(50)), layers=[layer], points=3).layers[layer].curves[0]
+    assert batched.measured == pytest.approx(curve.measured, rel=2e-3, abs=1e-9)
+
+
+def test_every_form_of_a_convolution_and_factors_by_the_data():
+    net, X = conv_net(), torch.randn(40, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    moments = calibrate(net, X)
+    harm = measure_harm(net, X, moments=moments, points=4)
+    assert [curve.form for curve in harm.layers["3"].curves] == [
+        "",
+        "channel",
+        "input",
+        "kernel",
+        "spatial",
+        "tucker2",
+    ]
+    assert harm.runs >= sum(len(curve.measured) for layer in harm.layers.values() for curve in layer.curves)
+    for name, layer in harm.layers.items():
+        for curve in layer.curves:
+            for i, h in curve.measured.items():
+                pick = curve.picks()[i]
+                small = compress(net, {name: pick}, moments=moments)
+                assert h == pytest.approx(change(net, small, X), rel=1e-3, abs=1e-9)
+                weights = sum(
+                    p.numel() for k, p in small.named_parameters() if k.startswith(name) and "bias" not in k
+                )
+                assert weights == curve.params[i]
+
+
+def test_between_measurements_the_ratio_to_the_tail_is_interpolated():
+    tails = (8.0, 4.0, 2.0, 1.0)
+    curve = HarmCurve("", (1, 2, 3, 4), (9,) * 4, (9,) * 4, tails, {0: 16.0, 3: 0.5})  # ratios 2 and 1/2
+    t = np.log([1, 2, 3, 4]) / np.log(4)
+    assert curve.harms() == pytest.approx(2 * 4**-t * np.array(tails))
+    rising = HarmCurve(
+        "", (1, 2), (9,) * 2, (9,) * 2, (4.0, 1.0), {0: 1.0, 1: 3.0}
+    )  # noise: the mean, 2, for both
+    assert rising.harms() == pytest.approx([2.0, 2.0])
+    no_tail = HarmCurve("", (1, 2), (9,) * 2, (9,) * 2, (3.0, 0.0), {0: 6.0, 1: 1e-20})
+    assert no_tail.harms() == pytest.approx([6.0, 0.0])
+    assert HarmCurve("", (1,), (9,), (9,), (0.0,), {0: 0.0}).harms() == pytest.approx([0.0])
+
+
+def test_harms_never_rise_and_go_through_what_was_measured():
+    model, layer, X, _, _ = case("mlp, middle", 0, train=True)
+    exact, few = (measure_harm(model, X, layers=[layer], points=p).layers[layer].curves[0] for p in (None, 3))
+    assert sorted(exact.measured) == list(range(len(exact.ranks))) and len(few.measured) == 3
+    for curve in (exact, few):
+        harms = curve.harms()
+        assert (np.diff(harms) <= 0).all()
+        for i, h in curve.measured.items():
+            assert harms[i] <= h * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("budget", [0.4, 0.6, 0.8])
+@pytest.mark.parametrize("pivoted", [False, True])
+def test_ranks_by_harm_lose_least_of_all(budget, pivoted):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(9, 14), nn.ReLU(), nn.Linear(14, 10), nn.ReLU(), nn.Linear(10, 4))
+    X = torch.randn(60, 9)
+    harm = measure_harm(net, X, points=None)
+    sizes = {"0": (14, 9), "2": (10, 14), "4": (4, 10)}
+    every = []
+    for name, (m, n) in sizes.items():
+        ranks = range(1, min(m, n) + 1)
+        costs = {r: r * (m + n - r * pivoted) for r in ranks}
+        losses = dict(
+            zip(harm.layers[name].curves[0].ranks, harm.layers[name].curves[0].harms(), strict=True)
+        )
+        every.append([(costs[r], losses[r]) for r in losses if costs[r] < m * n] + [(m * n, 0.0)])
+    limit = int(budget * sum(m * n for m, n in sizes.values()))
+    least = min(
+        sum(h for _, h in c) for c in itertools.product(*every) if sum(cost for cost, _ in c) <= limit
+    )
+    ranks = allocate_ranks(net, budget, harm=harm, pivoted=pivoted)
+    got = sum(harm.layers[k].curves[0].harms()[r - 1] for k, r in ranks.items())
+    assert got == pytest.approx(least, rel=1e-9)
+
+
+def test_a_layer_that_hardly_counts_is_cut_first():
+    torch.manual_seed(0)
+    net = Lambda(lambda s, x: s.a(x) + 0.01 * s.b(x), a=nn.Linear(12, 12), b=nn.Linear(12, 12))
+    X = torch.randn(50, 12)
+    by_energy, measured = allocate_ranks(net, 0.6), allocate_ranks(net, 0.6, harm=measure_harm(net, X))
+    assert by_energy["a"] < 6 and "a" not in measured and measured["b"] == 1
+    assert change(net, compress(net, measured), X) < change(net, compress(net, by_energy), X) / 100
+
+
+def test_saved_and_read_again(tmp_path):
+    net, X = conv_net(), torch.randn(20, 2, 6, 6)
+    harm = measure_harm(net, X, points=3)
+    harm.save(tmp_path / "harm.json")
+    again = Harm.load(tmp_path / "harm.json")
+    assert again == harm and str(again) == str(harm)
+    for budget in (0.3, 0.7):
+        assert allocate_ranks(net, budget, harm=again) == allocate_ranks(net, budget, harm=harm)
+
+
+def test_processes_change_no_number():
+    net, X = conv_net(), torch.randn(20, 2, 6, 6)
+    assert measure_harm(net, X, points=3, n_jobs=2) == measure_harm(net, X, points=3)
+
+
+def test_kl_is_that_of_torch():
+    a, b = torch.randn(7, 3, 5), torch.randn(7, 3, 5)
+    wanted = nn.functional.kl_div(a.log_softmax(-1), b.log_softmax(-1), log_target=True, reduction="sum") / 7
+    assert kl_divergence(a, b) == pytest.approx(float(wanted), rel=1e-5)
+    net, X = nn.Sequential(nn.Linear(6, 5)), torch.randn(9, 6)
+    curve = measure_harm(net, X, measure="kl", points=None).layers["0"].curves[0]
+    for rank, h in zip(curve.ranks, curve.measured.values(), strict=True):
+        assert h == pytest.approx(kl_divergence(compress(net, {"0": rank})(X), net(X)), rel=1e-4)
+
+
+def test_a_measure_of_your_own_gets_outputs_and_dense_outputs():
+    net, X = nn.Sequential(nn.Linear(6, 5)), torch.randn(9, 6)
+
+    def worst(outputs, dense):
+        return (outputs - dense).abs().max()
+
+    harm = measure_harm(net, X, measure=worst, points=2)
+    wanted = float((compress(net, {"0": 1})(X) - net(X)).detach().abs().max())
+    assert harm.measure == "worst" and harm.layers["0"].curves[0].measured[0] == pytest.approx(
+        wanted, rel=1e-5
+    )
+
+
+def test_bad_calls():
+    net, X = nn.Sequential(nn.Linear(6, 5)), torch.randn(9, 6)
+    never = Lambda(lambda s, x: s.a(x), a=nn.Linear(6, 6), b=nn.Linear(6, 6))
+    other = nn.Sequential(nn.Linear(7, 5))
+    for call, error, words in [
+        (lambda: measure_harm(net, X, measure="mse"), ValueError, "measure='mse' must be one of"),
+        (lambda: measure_harm(net, X, points=1), ValueError, "points=1 must be an integer >= 2"),
+        (lambda: measure_harm(net, X[:0]), ValueError, "X has no samples"),
+        (lambda: measure_harm(nn.ReLU(), X), ValueError, "model=ReLU must be"),
+        (lambda: measure_harm(never, X), ValueError, "layer='b' must be called"),
+        (lambda: measure_harm(net, X, measure=lambda *_: float("nan")), ValueError, "'0' as A B of rank 1"),
+        (lambda: measure_harm(net, X, measure=lambda *_: -1.0), ValueError, "is -1; it must be"),
+        (
+            lambda: allocate_ranks(other, 0.9, harm=measure_harm(net, X)),
+            ValueError, r"harm=\(5, 6\) must be of '0', which is 5 x 7",
+        ),
+    ]:  # fmt: skip
+        with pytest.raises(error, match=words):
+            call()

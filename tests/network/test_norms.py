@@ -1,0 +1,86 @@
+"""Batch norms after the cut: each channel has again the mean and variance that it had."""
+
+import pytest
+import torch
+from oracles import snapshot
+from torch import nn
+
+from lowrank_utils import compress, recalibrate_norms
+
+
+def net(seed=0, affine=True):
+    torch.manual_seed(seed)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=affine), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(),
+        nn.BatchNorm2d(12), nn.Flatten(), nn.Linear(48, 10), nn.BatchNorm1d(10), nn.Linear(10, 4),
+    )  # fmt: skip
+    layers.train()
+    for _ in range(20):
+        layers(torch.randn(64, 3, 6, 6))
+    return layers.eval()
+
+
+def moments_after(model, names, X):
+    """Mean and variance of each channel after each norm."""
+    seen = {}
+    for name in names:
+        model.get_submodule(name).register_forward_hook(lambda m, a, out, name=name: seen.update({name: out}))
+    with torch.no_grad():
+        model(X)
+    rows = {name: out.double().movedim(1, -1).flatten(0, -2) for name, out in seen.items()}
+    return {name: torch.stack([r.mean(0), r.var(0, unbiased=False)]) for name, r in rows.items()}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_mean_and_variance_are_those_of_the_dense_model(affine):
+    dense, X = net(affine=affine), torch.randn(90, 3, 6, 6, generator=torch.Generator().manual_seed(5))
+    small = compress(dense, {"0": 2, "3": ("kernel", 2), "7": 3})
+    before = snapshot(small, X), snapshot(dense, X)
+    mended = recalibrate_norms(small, dense, X, batch_size=40)
+    assert (snapshot(small, X), snapshot(dense, X)) == before
+    names = ("1", "5", "8")
+    wanted, got, cut = (moments_after(m, names, X) for m in (dense, mended, small))
+    for name in names:
+        # the norms' own eps is added to the variance before and after
+        assert torch.allclose(got[name], wanted[name], rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(cut[name], wanted[name], rtol=1e-2, atol=1e-2)
+    with torch.no_grad():
+        errors = [float((m(X) - dense(X)).square().mean()) for m in (mended, small)]
+    assert errors[0] < errors[1]
+
+
+def test_compress_does_it_with_data():
+    dense, X = net(), torch.randn(50, 3, 6, 6)
+    ranks = {"0": 2, "3": 3}
+    ours = compress(dense, ranks, calibration=X)
+    wanted = recalibrate_norms(compress(dense, ranks), dense, [X[:20], X[20:]])
+    with torch.no_grad():
+        assert torch.allclose(ours(X), wanted(X), rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_not_cut_stays_bit_for_bit():
+    dense, X = net(), torch.randn(50, 3, 6, 6)
+    for name, value in recalibrate_norms(dense, dense, X).state_dict().items():
+        assert torch.allclose(value, dense.state_dict()[name], rtol=1e-5, atol=1e-6)
+    plain = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    same = recalibrate_norms(plain, plain, torch.randn(9, 4))
+    assert all(torch.equal(a, b) for a, b in zip(same.parameters(), plain.parameters(), strict=True))
+
+
+def test_a_channel_that_never_moves_keeps_its_variance():
+    dense = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
+    dense[0].weight.data[0] = 0.0
+    small = compress(dense, {"0": 1})
+    mended = recalibrate_norms(small, dense, torch.randn(30, 3))
+    assert mended[1].running_var[0] == dense[1].running_var[0]
+    assert all(bool(t.isfinite().all()) for t in mended.state_dict().values())
+
+
+def test_bad_calls():
+    dense, X = net(), torch.randn(5, 3, 6, 6)
+    with pytest.raises(ValueError, match="X has no samples"):
+        recalibrate_norms(dense, dense, X[:0])
+    with pytest.raises(ValueError, match="small=Sequential must be a copy of dense with a batch norm '1'"):
+        recalibrate_norms(nn.Sequential(*[m for m in dense if not isinstance(m, nn.BatchNorm2d)]), dense, X)
+    with pytest.raises(TypeError, match="dense=None must be a torch.nn.Module"):
+        recalibrate_norms(dense, None, X)
