@@ -2,28 +2,38 @@ r"""Layer after layer: each is fitted to the inputs that the compressed layers b
 
 Factors found one layer at a time suffer from each other: the second layer meets inputs that the first has
 already changed. Here layer l gets the weight W* that best gives the dense layer's output y from the
-compressed net's input x', W* = W + (Cov(y, x') - W C')(C' + ridge I)^-1 with C' = Cov(x'), and then W*'s
-data-aware factors. Least squares in closed form; no gradient step.
+compressed net's input x', in closed form (``refit``), and then W*'s data-aware factors.
+
+Two nets run side by side, the dense one for y and the small one for x'. Block after block, each from what
+arrives there, so that the time grows with the depth and not with its square; where blocks by themselves do
+not do what they do in the model, which is checked, both nets are run as a whole for each layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
-from lowrank_utils.layers.copying import copied, put, replaced
+from lowrank_utils.layers.copying import copied, replaced
 from lowrank_utils.layers.fused import plainly
-from lowrank_utils.layers.views import Pick, layer_view
-from lowrank_utils.layers.which import hooked_input, layer_of
-from lowrank_utils.model.batches import Batch, batches, call
+from lowrank_utils.layers.views import LayerView, Pick, layer_view
+from lowrank_utils.layers.which import layer_of
+from lowrank_utils.model.batches import Batch, batches
 from lowrank_utils.network.decomposed import checked, cut
+from lowrank_utils.network.refit import Joint
+from lowrank_utils.network.side_by_side import SideBySide
+from lowrank_utils.network.stream import Unsafe
+
+FEW = 4  # layers up to which whole runs cost less than looking for blocks
 
 
 @plainly()
@@ -38,6 +48,7 @@ def cascade(
     pivoted: bool = False,
     ridge: float = 1e-3,
     batch_size: int = 256,
+    memory_gb: float = 4.0,
 ) -> nn.Module:
     r"""A copy of ``model`` with these ranks, each layer refitted to what the ones before it became.
 
@@ -52,6 +63,8 @@ def cascade(
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         ridge: Pull towards W, in units of C's mean diagonal, > 0.
         batch_size: Samples a batch.
+        memory_gb: For what arrives at a block (10^9 bytes, for each of two nets); what is more is kept in a
+            temporary file.
 
     Raises:
         TypeError: If a rank is no integer.
@@ -68,6 +81,7 @@ def cascade(
         LowRankLinear(in_features=8, out_features=6, rank=2, bias=True, core=False)
     """
     ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
+    room_gb = _checks.real(memory_gb, "memory_gb", low=0.0)
     chosen: dict[str, int] = {}
     for name in ranks:
         if name not in moments:
@@ -77,61 +91,74 @@ def cascade(
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
         raise ValueError("X has no samples; it must have at least one")
-    dense, small = copied(_checks.module(model)).eval(), copied(model).eval()
-    new: dict[str, nn.Module] = {}
-    changed = False  # until something is, a layer's inputs are those of the dense net
-    for name in tqdm(moments, desc="cascade", leave=False, delay=1.0):
-        layer, seen = layer_view(layer_of(dense, name)), moments[name]
-        W = layer.weight.double()
-        n = W.shape[1]
-        b = torch.zeros(len(W)).to(W) if layer.bias is None else layer.bias.double()
-        if changed:
-            joint = _joint_moments(dense, small, name, data)
-            C, K = joint.covariance[:n, :n], joint.covariance[n:, :n]  # Cov(x'), Cov(y, x')
-            power = (C.trace() + joint.mean[:n].square().sum()) / n  # rounding makes C off by eps of it
-            eps = torch.finfo(C.dtype)
-            damped = C + (ridge * C.trace() / n + n * eps.eps * power + eps.tiny) * torch.eye(n).to(C)
-            W = W + torch.linalg.solve(damped, K - W @ C, left=False)
-            b = joint.mean[n:] - W @ joint.mean[:n]  # E[y] - W* E[x']
-            seen = Moments(joint.rows, joint.samples, joint.mean[:n], C, seen.gradient)
-        elif name not in ranks:
-            continue
-        if name in chosen:
-            known = factors is not None and not changed
-            found = checked(factors or {}, name, layer) if known else weighted_factors(W, seen)
-            new[name] = cut(layer, found, chosen[name], b, pivoted=pivoted)
+    order = list(moments)
+    first = next((i for i, name in enumerate(order) if name in chosen), len(order))
+    order = order[first:]  # until something is changed, a layer's inputs are those of the dense net
+    for name in order:
+        layer_of(model, name)
+    rule = _Rule(chosen, moments, factors, ridge, pivoted)
+    if len(order) > FEW + 1:
+        try:
+            return _cascaded(model, order, rule, data, room_gb * 1e9, by_blocks=True)
+        except Unsafe:
+            pass
+    return _cascaded(model, order, rule, data, room_gb * 1e9, by_blocks=False)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What becomes of a layer."""
+
+    chosen: Mapping[str, int]
+    moments: Mapping[str, Moments]
+    factors: Mapping[str, WeightedFactors] | None
+    ridge: float
+    pivoted: bool
+
+    def first(self, name: str, layer: LayerView) -> nn.Module:
+        """The first layer that is cut: nothing before it has changed."""
+        if self.factors is None:
+            found = weighted_factors(layer.weight, self.moments[name])
         else:
-            new[name] = layer.dense(W, b)
-        small, changed = put(small, name, new[name]), True
+            found = checked(self.factors, name, layer)
+        return cut(layer, found, self.chosen[name], layer.bias, pivoted=self.pivoted)
+
+    def later(self, name: str, layer: LayerView, joint: Joint, which: int) -> nn.Module:
+        """A layer that other inputs reach."""
+        W = joint.refitted(layer.weight.double(), self.ridge, which)
+        b = joint.bias(W, which)
+        if name not in self.chosen:
+            return layer.dense(W, b)
+        old = self.moments[name]
+        seen = Moments(joint.rows, old.samples, joint.mean, joint.covariance, old.gradient)
+        return cut(layer, weighted_factors(W, seen), self.chosen[name], b, pivoted=self.pivoted)
+
+
+def _cascaded(
+    model: nn.Module,
+    order: Sequence[str],
+    rule: _Rule,
+    data: Sequence[Batch],
+    room_bytes: float,
+    *,
+    by_blocks: bool,
+) -> nn.Module:
+    """The small net; layer after layer in this order, of which the first is cut.
+
+    Raises:
+        Unsafe: With ``by_blocks``, where the result would not be that of whole runs.
+    """
+    dense, new = copied(model).eval(), dict[str, nn.Module]()
+    pair = SideBySide(dense, copied(model).eval(), data, room_bytes)
+    with closing(pair), tqdm(total=len(order), desc="cascade", leave=False, delay=1.0) as bar:
+        for name in order[:1]:
+            new[name] = rule.first(name, layer_view(dense.get_submodule(name)))
+            pair.put(name, new[name])
+            bar.update()
+        groups = pair.by_blocks(order[1:]) if by_blocks else pair.whole(order[1:])
+        for group, joint in groups:
+            for i, name in enumerate(group):
+                new[name] = rule.later(name, layer_view(dense.get_submodule(name)), joint, i)
+                pair.put(name, new[name])
+                bar.update()
     return replaced(model, new)
-
-
-def _joint_moments(dense: nn.Module, small: nn.Module, name: str, data: Sequence[Batch]) -> Moments:
-    """Moments of (x', y): the small net's input to a layer, and the dense net's output of it."""
-    inputs: list[Tensor] = []  # clones, since a later operation may work in place
-    outputs: list[Tensor] = []
-    layer = layer_view(dense.get_submodule(name))
-    m, n = layer.weight.shape
-    handles = [
-        small.get_submodule(name).register_forward_pre_hook(
-            lambda _, args, kwargs: inputs.append(layer.rows(hooked_input(args, kwargs)).clone()),
-            with_kwargs=True,
-        ),
-        dense.get_submodule(name).register_forward_hook(
-            lambda _, args, out: outputs.append(layer.output_rows(out).clone()), prepend=True
-        ),
-    ]
-    joint = Moments.empty(n + m, layer.weight.device)
-    try:
-        for batch in data:
-            inputs.clear()
-            outputs.clear()
-            call(small, batch.on(small).inputs)
-            call(dense, batch.on(dense).inputs)
-            for x, y in zip(inputs, outputs, strict=True):
-                joint.add(torch.cat([x, y], 1).double())
-            joint.samples += len(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return joint

@@ -1,0 +1,79 @@
+r"""The weight that best gives a layer's old output y from its new input x: a ridge regression.
+
+W* = W + (Cov(y, x) - W C)(C + ridge tr(C) / n I)^-1 with C = Cov(x), and b* = E[y] - W* E[x].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Joint:
+    """Means and covariances of a layer's inputs x and of outputs y of layers that share them.
+
+    Attributes:
+        rows: Rows seen.
+        mean: E[x], (n,), in float64.
+        covariance: Cov(x), (n, n), in float64.
+        mean_out: E[y], (m,), for each of the layers.
+        cross: Cov(y, x), (m, n), for each.
+    """
+
+    def __init__(self, n: int, outputs: Sequence[int], device: torch.device) -> None:
+        zero = torch.zeros(n, n, dtype=torch.float64, device=device)
+        self.rows = 0
+        self.mean, self.covariance = zero[0].clone(), zero
+        self.mean_out = [zero.new_zeros(m) for m in outputs]
+        self.cross = [zero.new_zeros(m, n) for m in outputs]
+
+    def add(self, x: Tensor, outputs: Sequence[Tensor]) -> None:
+        """Merge a batch of rows x (N, n) and y (N, m) by the pairwise update of Chan et al., in float64.
+
+        Products in float32 take 0.6 of the time, and move W* by up to 1e-3 of itself at a ridge of 1e-3.
+        """
+        count = len(x)
+        if count == 0:
+            return
+        total = self.rows + count
+        mean, centred = _centred(x)
+        step, weight = mean - self.mean, self.rows * count / total**2
+        _merge(self.covariance, centred, centred, self.rows, total)
+        self.covariance += torch.outer(step, step) * weight
+        for y, mean_out, cross in zip(outputs, self.mean_out, self.cross, strict=True):
+            mean, centred_out = _centred(y)
+            _merge(cross, centred_out, centred, self.rows, total)
+            cross += torch.outer(mean - mean_out, step) * weight
+            mean_out += (mean - mean_out) * (count / total)
+        self.mean += step * (count / total)
+        self.rows = total
+
+    def refitted(self, W: Tensor, ridge: float, layer: int = 0) -> Tensor:
+        """W* (m, n) of one of the layers, pulled towards W (m, n) in units of C's mean diagonal."""
+        C, n = self.covariance, len(self.mean)
+        power = (C.trace() + self.mean.square().sum()) / n  # rounding makes C off by eps of it
+        eps = torch.finfo(C.dtype)
+        pull = ridge * C.trace() / n + n * eps.eps * power + eps.tiny
+        damped = C + pull * torch.eye(n).to(C)
+        step: Tensor = torch.linalg.solve(damped, self.cross[layer] - W @ C, left=False)
+        return W + step
+
+    def bias(self, W: Tensor, layer: int = 0) -> Tensor:
+        """E[y] - W E[x], (m,): the best bias beside W (m, n)."""
+        b: Tensor = self.mean_out[layer] - W @ self.mean
+        return b
+
+
+def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of rows, and the rows without it, in float64."""
+    x = x.double()
+    mean = x.mean(0)
+    return mean, x - mean
+
+
+def _merge(sums: Tensor, y: Tensor, x: Tensor, rows: int, total: int) -> None:
+    """Into the mean of so many rows' products, those of centred rows y (N, m) and x (N, n)."""
+    sums *= rows / total
+    sums += y.T @ x / total

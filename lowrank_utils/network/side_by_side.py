@@ -1,0 +1,169 @@
+"""The dense net and the small one, run beside each other: a layer's new inputs x' with its old outputs y."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor, nn
+
+from lowrank_utils.layers.copying import put
+from lowrank_utils.layers.views import LayerView, layer_view
+from lowrank_utils.layers.which import hooked_input
+from lowrank_utils.model.batches import Batch
+from lowrank_utils.network.blocks import Block, log_calls, stages
+from lowrank_utils.network.refit import Joint
+from lowrank_utils.network.stream import Enough, Stream, Unsafe, removing
+
+Found = Iterator[tuple[list[str], Joint]]
+"""Layers that read one tensor, and their moments; the caller puts in the new ones before it asks for more."""
+
+
+class SideBySide:
+    """Two copies of a model on the same data.
+
+    Args:
+        dense: Stays as it is.
+        small: Gets the new layers.
+        data: Batches.
+        room_bytes: For what arrives at a block, of each net.
+    """
+
+    def __init__(self, dense: nn.Module, small: nn.Module, data: Sequence[Batch], room_bytes: float) -> None:
+        self.dense, self.small = (Stream(net, data, room_bytes) for net in (dense, small))
+
+    def put(self, name: str, layer: nn.Module) -> None:
+        """Put a new layer into the small net."""
+        self.small.model = put(self.small.model, name, layer)
+
+    def close(self) -> None:
+        """Forget what was kept."""
+        self.dense.close()
+        self.small.close()
+
+    def whole(self, order: Sequence[str]) -> Found:
+        """Both nets run as a whole for each layer, which may be called any number of times."""
+        for name in order:
+            yield [name], self._joint([name], once=False)
+
+    def by_blocks(self, order: Sequence[str]) -> Found:
+        """The same block after block; nothing is kept longer than needed, and everything checked.
+
+        Raises:
+            Unsafe: Where it would not be the same.
+        """
+        longest = max(range(len(self.dense)), key=lambda i: len(self.dense.data[i]))
+        calls = log_calls(self.dense.model, lambda: self.dense.run(longest))
+        if [call.name for call in calls if call.name in set(order)] != list(order):
+            raise Unsafe
+        self._survey(self.dense, order)
+        for chain in stages(calls, order):
+            if chain[0].name == "":
+                for group in _alike(self.dense, chain[0].groups):
+                    yield group, self._joint(group, once=True)
+            else:
+                yield from self._along(chain)
+        self._survey(self.small, order)
+
+    def _along(self, chain: Sequence[Block]) -> Found:
+        """Block after block of a chain."""
+        streams = self.dense, self.small
+        for stream in streams:
+            stream.enter(chain)
+        for block, after in zip(chain, [*chain[1:], None], strict=True):
+            for group in _alike(self.dense, block.groups):
+                yield group, self._joint(group, once=True)
+            for stream in streams:
+                stream.move(after)
+        for stream in streams:
+            stream.check(chain[-1])
+
+    def _survey(self, stream: Stream, order: Sequence[str]) -> None:
+        """Run a whole net, and see that each layer is called once, and in this order, for every batch."""
+        called: list[str] = []
+
+        def note(name: str) -> Callable[..., None]:
+            return lambda *_: called.append(name)
+
+        with removing([stream.layer(name).register_forward_pre_hook(note(name)) for name in order]):
+            for i in range(len(stream)):
+                called.clear()
+                stream.run(i)
+                if called != list(order):
+                    raise Unsafe
+
+    def _joint(self, group: Sequence[str], *, once: bool) -> Joint:
+        """Moments of what the group reads in the small net and gives in the dense one.
+
+        With ``once`` a net is run no further than to the last of the group.
+        """
+        views = [layer_view(self.dense.layer(name)) for name in group]
+        joint = Joint(views[0].weight.shape[1], [len(v.weight) for v in views], views[0].weight.device)
+        inputs, outputs = _Inputs(views[0]), [_Outputs(view) for view in views]
+        hooks = []
+        for k, name in enumerate(group):
+            enough = once and k == len(group) - 1
+            read, gave = inputs.of(k, enough), outputs[k].of(enough)
+            hooks.append(self.small.layer(name).register_forward_pre_hook(read, with_kwargs=True))
+            hooks.append(self.dense.layer(name).register_forward_hook(gave, prepend=True))
+        with removing(hooks):
+            for i in range(len(self.small)):
+                self.small.run(i)
+                self.dense.run(i)
+                for x, *ys in zip(inputs.taken(), *(out.taken() for out in outputs), strict=True):
+                    joint.add(x, ys)
+        return joint
+
+
+def _alike(net: Stream, groups: Sequence[list[str]]) -> Iterator[list[str]]:
+    """The groups, but a layer by itself whose rows are not simply those of the tensor that it reads."""
+    for group in groups:
+        if all(type(layer_view(net.layer(name))).rows is LayerView.rows for name in group):
+            yield group
+        else:
+            yield from ([name] for name in group)
+
+
+class _Rows:
+    """Rows that hooks have seen in one run; copies, since a later operation may work in place."""
+
+    def __init__(self, view: LayerView) -> None:
+        self.view = view
+        self._rows: list[Tensor] = []
+
+    def taken(self) -> list[Tensor]:
+        """Those of each call, which are then forgotten."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class _Inputs(_Rows):
+    """Of what the first layer of a group reads; the others must read the same."""
+
+    def of(self, k: int, enough: bool) -> Callable[..., None]:
+        """The hook of layer k, which stops the run if that is enough."""
+
+        def read(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            x = hooked_input(args, kwargs)
+            if k == 0:
+                self._first, self._version = x, x._version
+                self._rows.append(self.view.rows(x).clone())
+            elif x is not self._first or x._version != self._version:
+                raise Unsafe
+            if enough:
+                raise Enough
+
+        return read
+
+
+class _Outputs(_Rows):
+    """Of what a layer gives."""
+
+    def of(self, enough: bool) -> Callable[..., None]:
+        """The layer's hook, which stops the run if that is enough."""
+
+        def gave(_: nn.Module, args: object, output: Tensor) -> None:
+            self._rows.append(self.view.output_rows(output).clone())
+            if enough:
+                raise Enough
+
+        return gave
