@@ -263,10 +263,13 @@ def main(socket_fd: int, memory_mb: int) -> None:
         message, descriptors, _, _ = socket.recv_fds(server, 4096, 2)
         if not message:
             return
+        request = json.loads(message)
+        if request["trains"]:  # the first optimizer of a process imports torch's compiler, for nearly 2 s
+            torch.optim.SGD([torch.zeros(1)])
         if not (pid := os.fork()):
             server.close()
             try:
-                start(json.loads(message), descriptors, memory_mb)
+                start(request, descriptors, memory_mb)
             except BaseException as error:  # before any code of a student: the marker has to know
                 os.write(descriptors[1], json.dumps({"failed": say(error)}).encode() + b"\n")
             finally:

@@ -154,9 +154,9 @@ class Server:
         if not self.visible:
             raise CannotRun("Python with torch and lowrank_utils does not start")
 
-    def fork(self, box: Box | None, folder: str, descriptors: list[int]) -> int:
-        """Process id of a new child with these two descriptors."""
-        request: dict[str, Any] = {"box": box and box.pid, "uid": user(), "folder": folder}
+    def fork(self, box: Box | None, folder: str, descriptors: list[int], *, trains: bool = False) -> int:
+        """Process id of a new child with these two descriptors; one that `trains` finds optimizers loaded."""
+        request: dict[str, Any] = {"box": box and box.pid, "uid": user(), "folder": folder, "trains": trains}
         socket.send_fds(self.socket, [json.dumps(request).encode()], descriptors)
         return int(self.socket.recv(32))
 

@@ -32,6 +32,7 @@ class Student:
     def __init__(
         self, cells: dict[str, str], *, seconds: float, tests: Container[str] = (), memory_mb: int = 2048
     ):
+        self.trains = any("train_nn" in source or "optim" in source for source in cells.values())
         self.names: dict[str, str] = {}  # the cohort's, for those in a hidden test
         self.cells, self.seconds, self.tests, self.memory_mb = cells, seconds, tests, memory_mb
         self.errors: dict[str, str | None] = {}  # what each cell raised
@@ -125,7 +126,8 @@ class Student:
                     os.chmod(self._folder, 0o777)
                 else:
                     self._box = Box(server.visible)
-                self._pid = server.fork(self._box, self._folder or isolation.HOME, [theirs, ours])
+                folder = self._folder or isolation.HOME
+                self._pid = server.fork(self._box, folder, [theirs, ours], trains=self.trains)
                 servers()[self.memory_mb] = server
                 break
             except (OSError, ValueError):

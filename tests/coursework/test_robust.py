@@ -269,3 +269,12 @@ def relative_error(W, rank): return numpy.array([Bomb()], dtype=object)
 def test_same_marks_again(course: Course) -> None:
     half = "def best_of_random(W, rank, trials, seed): return torch.rand(1).item()"
     assert course.answered(search=half) == course.answered(search=half)
+
+
+@pytest.mark.parametrize("source", ["", "from lowrank_utils import train_nn", "SGD = torch.optim.SGD"])
+def test_a_notebook_that_trains_finds_torchs_compiler_imported(source: str) -> None:
+    """An optimizer asks for it, and importing it takes longer than marking: the server does it once."""
+    with sandbox.Student({"setup": "import sys, torch", "train": source}, seconds=20) as student:
+        loaded = student.ask("'torch._dynamo' in sys.modules")
+        assert loaded or not source
+        assert student.ask("[torch.optim.SGD([torch.zeros(1)]), 'torch._dynamo' in sys.modules][1]")
