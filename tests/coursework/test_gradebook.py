@@ -4,7 +4,7 @@ import csv
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +16,10 @@ from coursework.kit import Course, filled, wrong
 
 from assignments import __main__, report
 from assignments.classroom import Class
+from assignments.collect import HandIn
 from assignments.files import BadTable
 from assignments.final import Row
+from assignments.mark import Marks, safely
 
 ROOT = Path(__file__).parents[2]
 WORDS = "Passage H counts a batch. <b>Call it with one flower</b>, and `print` the number."
@@ -53,8 +55,16 @@ class School:
         nbformat.write(filled(self.course.reference, answers), self.submissions / student / "a0.ipynb")
 
 
+def in_this_process(class_: Class, hand_ins: list[HandIn], jobs: int) -> Iterator[Marks]:
+    """What the pool does: test_isolation tests that, and its processes take seconds to start."""
+    for one in hand_ins:
+        yield safely(
+            class_.name, class_.seed, one.student, one.notebook, nbformat.from_dict(class_.book.release)
+        )
+
+
 @pytest.fixture(scope="module")
-def school(course_of: Callable[..., Course], tmp_path_factory: pytest.TempPathFactory) -> School:
+def school(course_of: Callable[..., Course], tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
     """ann all right; bo wrote no words; cy with mistakes; eve as ann, with other names; fay leaves later."""
     school = School(course_of("a0"), tmp_path_factory.mktemp("school"))
     luck = next(c.source for c in school.course.reference.cells if c.id == "luck").replace("right_a", "first")
@@ -68,8 +78,10 @@ def school(course_of: Callable[..., Course], tmp_path_factory: pytest.TempPathFa
     }.items():
         school.hand_in(student, answers)
     (school.root / "roster.csv").write_text(ROSTER)
-    school.grade()
-    return school
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Class, "_run", in_this_process)
+        school.grade()
+        yield school
 
 
 def fill(school: School, points: dict[str, float]) -> None:
