@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import budgets
@@ -19,6 +20,7 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
+LONG = ("coursework", "site", "reader", "book")  # folders whose modules and chapters take 10 s and more
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 ).split()
@@ -33,6 +35,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(figures)
     if os.environ.get(rounding_noise.VARIABLE):
         os.environ.update(rounding_noise.startup(Path(tempfile.mkdtemp(prefix="noise-"))))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long comes first, so that no worker ends alone with it (xdist orders by the number of tests).
+
+    A module stays in one piece: `--dist loadscope --no-loadscope-reorder` hands it to one worker.
+    """
+    tests = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        room = item.path.parent.name
+        return LONG.index(room) if room in LONG else len(LONG), -tests[item.path]
+
+    items.sort(key=place)
 
 
 def _newest_source() -> float:
