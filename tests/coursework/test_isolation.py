@@ -22,7 +22,7 @@ import pytest
 from coursework.attacks import ATTACKS, FILES, LONG, RIGHT, code, harmful_class, left_behind
 from coursework.kit import Course, filled
 
-from assignments import isolation
+from assignments import __main__, isolation
 from assignments.files import safe_name
 from assignments.sandbox import Student
 from assignments.texts import cell
@@ -46,9 +46,12 @@ class Run(NamedTuple):
             return {row["student"]: row for row in csv.DictReader(f)}
 
 
+def arguments(submissions: Path, out: Path, *more: str) -> list[str]:
+    return ["grade", "a1", str(submissions), "--out", str(out), *more]
+
+
 def grade(submissions: Path, out: Path, *more: str, python: list[str] | None = None) -> list[str]:
-    run = [*(python or [sys.executable]), "-m", "assignments", "grade", "a1", str(submissions)]
-    return [*run, "--out", str(out), *more]
+    return [*(python or [sys.executable]), "-m", "assignments", *arguments(submissions, out, *more)]
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +133,17 @@ def test_text_of_a_student_is_text(run: Run) -> None:
     assert not (folder / "forges results.md").read_text().count("\x02")
 
 
-def test_again_is_the_same_and_does_nothing_twice(run: Run) -> None:
+def test_again_is_the_same_and_does_nothing_twice(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """A second run marks only those who have no marks; a forged result is seen, and marked again."""
     results, before = run.out / "a1" / "results", (run.out / "a1" / "marks.csv").read_bytes()
     stamps = {p.name: p.stat().st_mtime_ns for p in results.glob("*.json")}
     forged = results / "spies.json"
     file = json.loads(forged.read_text())
     forged.write_text(json.dumps(file | {"kept": file["kept"].replace('"points": 0.0', '"points": 4.0')}))
-    done = subprocess.run(
-        grade(run.submissions, run.out), cwd=ROOT, capture_output=True, text=True, errors="replace"
-    )
+    status = __main__.main(arguments(run.submissions, run.out))
     again = {p.name: p.stat().st_mtime_ns for p in results.glob("*.json")}
     assert {name for name in stamps if again[name] != stamps[name]} == {"spies.json"}
-    assert "spies': The kept result was changed" in done.stderr and done.returncode == 3
+    assert "spies': The kept result was changed" in capsys.readouterr().err and status == 3
     with (run.out / "a1" / "marks.csv").open(newline="", encoding="utf-8") as f:
         row = next(r for r in csv.DictReader(f) if r["student"] == "spies")
     assert row["points"] == "21" and "was changed by somebody else" in row["remarks"]
@@ -206,7 +207,7 @@ def test_killed_run_leaves_nothing_and_goes_on_where_it_was(
         assert table.read_text().count("\n") == 2
         stamp = (results / "a.json").stat().st_mtime_ns
     (submissions / "b.ipynb").unlink()
-    subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
+    assert __main__.main(arguments(submissions, tmp_path / "out")) == 0
     assert (results / "a.json").stat().st_mtime_ns == stamp
 
 
