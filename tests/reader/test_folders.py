@@ -91,7 +91,8 @@ def test_the_branch_has_what_binder_needs(made):
     assert modules == {str(p.relative_to(ROOT)) for p in own}
 
 
-def test_the_branch_is_the_same_each_time(made, tmp_path):
+def test_the_branch_is_the_same_each_time(made, tmp_path, forget):
+    forget()
     folders.branch(tmp_path / "again", BOOK)
     files = [p.relative_to(made) for p in sorted(made.rglob("*")) if p.is_file()]
     assert [f for f in files if (made / f).read_bytes() != (tmp_path / "again" / f).read_bytes()] == []

@@ -56,9 +56,33 @@ def pdf(browser, site):
     return PdfReader(made("pdf", site))
 
 
+class Sheet:
+    """What stands on a page of a PDF; reading it takes a third of a second, so it is read once.
+
+    Attributes:
+        text: All of it.
+        code: How many letters of code there are in each size, in points.
+        pictures: How many.
+    """
+
+    def __init__(self, page):
+        self.code = Counter()
+        self.text = page.extract_text(visitor_text=self.note)
+        self.pictures = len(page["/Resources"].get("/XObject", {}))
+
+    def note(self, text, cm, tm, font, size):
+        if font and "Mono" in font.get("/BaseFont", ""):
+            self.code[round(size * abs(tm[3] * cm[3]), 1)] += len(squeeze(text))
+
+
 @pytest.fixture(scope="module")
-def texts(pdf):
-    return [page.extract_text() for page in pdf.pages]
+def sheets(pdf):
+    return [Sheet(page) for page in pdf.pages]
+
+
+@pytest.fixture(scope="module")
+def texts(sheets):
+    return [sheet.text for sheet in sheets]
 
 
 @pytest.fixture(scope="module")
@@ -167,35 +191,22 @@ def test_pdf_is_tagged_and_its_fonts_are_embedded(pdf):
     assert {"STIXGeneral-Regular", "DejaVuSans-Bold", "DejaVuSansMono"} <= names
 
 
-def bare_sheets(reader):
+def bare(sheets):
     """Numbers of the pages with neither a picture nor as much text as a short paragraph and a heading."""
-    found = []
-    for number, page in enumerate(reader.pages, 1):
-        pictures = [x for x in page["/Resources"].get("/XObject", {}).values()]
-        if not pictures and len(squeeze(page.extract_text())) < LEAST:
-            found.append(number)
-    return found
+    return [i for i, s in enumerate(sheets, 1) if not s.pictures and len(squeeze(s.text)) < LEAST]
 
 
-def code_sizes(reader):
-    """How many letters of code the PDF has in each size, in points."""
-    found = Counter()
-    for page in reader.pages:
-
-        def note(text, cm, tm, font, size):
-            if font and "Mono" in font.get("/BaseFont", ""):
-                found[round(size * abs(tm[3] * cm[3]), 1)] += len(squeeze(text))
-
-        page.extract_text(visitor_text=note)
-    return found
+def code_sizes(sheets):
+    """How many letters of code there are in each size, in points."""
+    return sum((sheet.code for sheet in sheets), Counter())
 
 
-def test_pdf_has_no_sheet_that_is_nearly_blank(pdf):
-    assert bare_sheets(pdf) == [1]  # the title
+def test_pdf_has_no_sheet_that_is_nearly_blank(sheets):
+    assert bare(sheets) == [1]  # the title
 
 
-def test_pdf_has_code_in_a_size_that_can_be_read(pdf):
-    sizes = code_sizes(pdf)
+def test_pdf_has_code_in_a_size_that_can_be_read(sheets):
+    sizes = code_sizes(sheets)
     assert sizes.total() > 50_000 and min(sizes) >= CODE_POINTS, sizes
 
 
@@ -209,10 +220,10 @@ def test_a_bare_sheet_and_small_code_are_seen(browser, tmp_path):
     tab = browser.new_page()
     tab.goto(source.as_uri())
     tab.evaluate("() => document.fonts.ready.then(() => true)")
-    reader = PdfReader(BytesIO(tab.pdf()))
+    sheets = [Sheet(page) for page in PdfReader(BytesIO(tab.pdf())).pages]
     tab.close()
-    assert bare_sheets(reader) == [2, 3]
-    assert min(code_sizes(reader)) < CODE_POINTS
+    assert bare(sheets) == [2, 3]
+    assert min(code_sizes(sheets)) < CODE_POINTS
 
 
 def test_pdf_has_all_text_and_no_raw_tex(pdf, pages, texts):
