@@ -7,8 +7,6 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.integrate import quad
-from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
 from lowrank_utils import _checks
@@ -56,6 +54,9 @@ def gavish_donoho_rank(W: Tensor, *, noise: float | None = None) -> int:
 
 
 def _marchenko_pastur_median(beta: float) -> float:
+    from scipy.integrate import quad
+    from scipy.optimize import brentq  # slow to import, and for this rule alone
+
     low, high = (1 - math.sqrt(beta)) ** 2, (1 + math.sqrt(beta)) ** 2
 
     def mass(x: float) -> float:  # of the density sqrt((high - t)(t - low)) / (2 pi beta t) up to x
@@ -95,6 +96,8 @@ def evbmf_rank(W: Tensor) -> int:
         >>> evbmf_rank(torch.randn(100, 3) @ torch.randn(3, 80) + 0.1 * torch.randn(100, 80))
         3
     """
+    from scipy.optimize import minimize_scalar  # slow to import
+
     W = _checks.matrix(W)
     L, M = sorted(W.shape)
     energy = singular_values(W).cpu().numpy() ** 2  # (L,)

@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn import datasets
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from lowrank_utils import _checks
@@ -59,11 +56,18 @@ def _mnist5k() -> tuple[Any, Any]:
     return X, y
 
 
+def _bundled(name: str) -> tuple[Any, Any]:
+    from sklearn import datasets
+
+    loaded: tuple[Any, Any] = getattr(datasets, f"load_{name}")(return_X_y=True)
+    return loaded
+
+
 _LOADERS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "iris": lambda: datasets.load_iris(return_X_y=True),
-    "wine": lambda: datasets.load_wine(return_X_y=True),
-    "breast_cancer": lambda: datasets.load_breast_cancer(return_X_y=True),
-    "digits": lambda: datasets.load_digits(return_X_y=True),
+    "iris": lambda: _bundled("iris"),
+    "wine": lambda: _bundled("wine"),
+    "breast_cancer": lambda: _bundled("breast_cancer"),
+    "digits": lambda: _bundled("digits"),
     "mnist5k": _mnist5k,
 }
 
@@ -96,6 +100,9 @@ def load_split(
         >>> split.X_train.shape, split.X_test.shape
         (torch.Size([120, 4]), torch.Size([30, 4]))
     """
+    from sklearn.model_selection import train_test_split  # nobody who brings their own data waits for it
+    from sklearn.preprocessing import StandardScaler
+
     load = _LOADERS[_checks.choice(name, "name", _LOADERS)]
     test_size = _checks.real(test_size, "test_size", low=0.0, high=0.99, open_low=True)
     val_size = _checks.real(val_size, "val_size", low=0.0, high=0.99)

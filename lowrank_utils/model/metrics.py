@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
@@ -95,6 +94,8 @@ def auc_of(scores: Tensor, y: Tensor) -> float:
     other = sorted(set(labels.tolist()) - set(range(classes)))
     if other:
         raise ValueError(f"y holds the label {other[-1]}, but the logits only have {classes} classes, from 0")
+    from scipy.stats import rankdata  # half a second to import
+
     # Mann and Whitney: the pairs in the right order are the ranks of a class, less those within it. All
     # columns are ranked at once; roc_auc_score, a column at a time, takes 10 times as long
     ours = labels[:, None] == np.arange(classes)  # (N, C)

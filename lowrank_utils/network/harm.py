@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from lowrank_utils.factors.unfold import Rank
 from lowrank_utils.layers.views import Pick
@@ -45,6 +44,8 @@ class HarmCurve:
 
     def harms(self) -> NDArray[np.float64]:
         """Harm at every rank, (len(ranks),): never rising, and the ratio to the tail between measurements."""
+        from scipy.optimize import isotonic_regression  # slow to import
+
         tails = np.array(self.tails)
         at = np.array(sorted(self.measured))
         seen = isotonic_regression([self.measured[int(i)] for i in at], increasing=False).x
