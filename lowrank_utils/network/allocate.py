@@ -44,7 +44,7 @@ def layer_options(
     if harm is not None:
         views = {name: seen for name, seen in views.items() if name in harm.layers}
     if not views:
-        _checks.value_error("model", model, "a module with an nn.Linear that is ranked")
+        _checks.value_error("model", model, "a module with a layer that can have a rank")
     options = {}
     for name, seen in views.items():
         W = seen.weight

@@ -83,7 +83,7 @@ def calibrate(
         loss = functools.partial(cross_entropy, temperature=temperature)
     names = layers_of(_checks.module(model), layers=layers, skip=skip)
     if not names:
-        _checks.value_error("model", model, "a module with an nn.Linear in it")
+        _checks.value_error("model", model, "a module with a layer that can have a rank")
     small = copied(model).eval().requires_grad_(False)
     found: dict[str, Moments] = {}
     for name in names:

@@ -299,15 +299,15 @@ SHARED = nn.Sequential(NET[0], NET[0])
         (NET, 0.3, {"pivoted": True}, ValueError, "budget=0.3 must be at least 0.3056, which the cheapest"),
         (NET, 0.5, {"cost": "flops"}, ValueError, "cost='flops' must be one of 'macs', 'params'"),
         (NET, 0.5, {"cost": "macs"}, ValueError, "moments=None must be given for cost='macs'"),
-        (nn.ReLU(), 0.5, {}, ValueError, "model=ReLU must be a module with an nn.Linear that is ranked"),
+        (nn.ReLU(), 0.5, {}, ValueError, "model=ReLU must be a module with a layer that can have a rank"),
         (
             NET,
             0.5,
             {"moments": {}},
             ValueError,
-            "model=Sequential must be a module with an nn.Linear that is",
+            "model=Sequential must be a module with a layer that can",
         ),
-        (SHARED, 0.5, {}, ValueError, "model=Sequential must be a module with an nn.Linear that is ranked"),
+        (SHARED, 0.5, {}, ValueError, "model=Sequential must be a module with a layer that can have a rank"),
         ("net", 0.5, {}, TypeError, "model='net' must be a torch.nn.Module"),
     ],
 )

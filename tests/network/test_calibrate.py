@@ -248,7 +248,7 @@ NET, XS, YS = nn.Sequential(nn.Linear(3, 2)), torch.randn(5, 3), torch.zeros(5, 
     ("arguments", "options", "error", "message"),
     [
         (("net", XS), {}, TypeError, "model='net' must be a torch.nn.Module"),
-        ((nn.ReLU(), XS), {}, ValueError, "model=ReLU must be a module with an nn.Linear in it"),
+        ((nn.ReLU(), XS), {}, ValueError, "model=ReLU must be a module with a layer that can have a rank"),
         ((NET, XS[:0]), {}, ValueError, "X has no samples; it must have at least one"),
         ((NET, []), {}, ValueError, "X has no samples; it must have at least one"),
         (

@@ -300,7 +300,12 @@ NET, (XS, YS) = nn.Sequential(nn.Linear(20, 8), nn.Linear(8, 5)), clusters(20, 0
             ValueError,
             "y has 3 labels, but must have one for each",
         ),
-        ((nn.ReLU(), XS, YS), {}, ValueError, "model=ReLU must be a module with an nn.Linear in it"),
+        (
+            (nn.ReLU(), XS, YS),
+            {},
+            ValueError,
+            "model=ReLU must be a module with a layer that can have a rank",
+        ),
         (("net", XS, YS), {}, TypeError, "model='net' must be a torch.nn.Module"),
     ],
 )
