@@ -14,14 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
+from lowrank_utils.factors.unfold import Rank
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.copying import copied, replaced
 from lowrank_utils.layers.fused import plainly
@@ -48,13 +49,15 @@ def cascade(
     pivoted: bool = False,
     ridge: float = 1e-3,
     batch_size: int = 256,
+    stretch: float | None = None,
     memory_gb: float = 4.0,
 ) -> nn.Module:
     r"""A copy of ``model`` with these ranks, each layer refitted to what the ones before it became.
 
     Args:
         model: Any module; it is not changed.
-        ranks: ``{dotted name: rank}``; the other layers in ``moments`` are refitted too, but stay dense.
+        ranks: ``{dotted name: rank}``, of a convolution also ``(form, rank)``, for its refitted kernel; the
+            other layers in ``moments`` are refitted too, but stay dense.
         X: Samples to fit on (training data), or batches, as in ``calibrate``: many more rows than a layer
             has inputs. Labels are not needed.
         moments: From ``calibrate``, whose order is that of the calls; gives G.
@@ -63,6 +66,9 @@ def cascade(
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         ridge: Pull towards W, in units of C's mean diagonal, > 0.
         batch_size: Samples a batch.
+        stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
+            raised until it holds. With 1 the net can be trained on at the rates that the dense net bore;
+            None: any.
         memory_gb: For what arrives at a block (10^9 bytes, for each of two nets); what is more is kept in a
             temporary file.
 
@@ -82,12 +88,19 @@ def cascade(
     """
     ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
     room_gb = _checks.real(memory_gb, "memory_gb", low=0.0)
-    chosen: dict[str, int] = {}
+    if stretch is not None:
+        stretch = _checks.real(stretch, "stretch", low=1.0)
+    chosen: dict[str, Pick] = {}
     for name in ranks:
         if name not in moments:
             _checks.value_error("ranks", dict(ranks), f"of layers that have moments: {sorted(moments)}")
-        m, n = layer_view(layer_of(model, name)).weight.shape
-        chosen[name] = _checks.rank(ranks[name], m, n, f"ranks[{name!r}]")
+        layer, pick = layer_view(layer_of(model, name)), ranks[name]
+        if isinstance(pick, tuple):
+            layer.in_form(*pick)  # raises before anything is run
+            chosen[name] = pick
+        else:
+            m, n = layer.weight.shape
+            chosen[name] = _checks.rank(pick, m, n, f"ranks[{name!r}]")
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
         raise ValueError("X has no samples; it must have at least one")
@@ -96,7 +109,7 @@ def cascade(
     order = order[first:]  # until something is changed, a layer's inputs are those of the dense net
     for name in order:
         layer_of(model, name)
-    rule = _Rule(chosen, moments, factors, ridge, pivoted)
+    rule = _Rule(chosen, moments, factors, ridge, stretch, pivoted)
     if len(order) > FEW + 1:
         try:
             return _cascaded(model, order, rule, data, room_gb * 1e9, by_blocks=True)
@@ -109,29 +122,46 @@ def cascade(
 class _Rule:
     """What becomes of a layer."""
 
-    chosen: Mapping[str, int]
+    chosen: Mapping[str, Pick]
     moments: Mapping[str, Moments]
     factors: Mapping[str, WeightedFactors] | None
     ridge: float
+    stretch: float | None
     pivoted: bool
 
     def first(self, name: str, layer: LayerView) -> nn.Module:
         """The first layer that is cut: nothing before it has changed."""
+        pick, seen = self.chosen[name], self.moments[name]
+        if isinstance(pick, tuple):
+            W = layer.weight.double()
+            b = W.new_zeros(len(W)) if layer.bias is None else layer.bias.double()
+            return _formed(layer, pick, W, seen.mean, W @ seen.mean + b)
         if self.factors is None:
-            found = weighted_factors(layer.weight, self.moments[name])
+            found = weighted_factors(layer.weight, seen)
         else:
             found = checked(self.factors, name, layer)
-        return cut(layer, found, self.chosen[name], layer.bias, pivoted=self.pivoted)
+        return cut(layer, found, pick, layer.bias, pivoted=self.pivoted)
 
     def later(self, name: str, layer: LayerView, joint: Joint, which: int) -> nn.Module:
         """A layer that other inputs reach."""
-        W = joint.refitted(layer.weight.double(), self.ridge, which)
+        W = joint.refitted(layer.weight.double(), self.ridge, which, stretch=self.stretch)
         b = joint.bias(W, which)
         if name not in self.chosen:
             return layer.dense(W, b)
+        pick = self.chosen[name]
+        if isinstance(pick, tuple):
+            return _formed(layer, pick, W, joint.mean, joint.mean_out[which])
         old = self.moments[name]
         seen = Moments(joint.rows, old.samples, joint.mean, joint.covariance, old.gradient)
-        return cut(layer, weighted_factors(W, seen), self.chosen[name], b, pivoted=self.pivoted)
+        return cut(layer, weighted_factors(W, seen), pick, b, pivoted=self.pivoted)
+
+
+def _formed(layer: LayerView, pick: tuple[str, Rank], W: Tensor, mean: Tensor, mean_out: Tensor) -> nn.Module:
+    """The layer of weight W (m, n) in a form, with the bias E[y] - W~ E[x] for the weight W~ it then has."""
+    made: Any = layer_view(layer.dense(W, mean_out)).in_form(*pick)
+    bias = mean_out - made.weight.flatten(1).double() @ mean
+    made.bias.copy_(bias)
+    return cast(nn.Module, made)
 
 
 def _cascaded(

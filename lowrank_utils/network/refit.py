@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+HIGHEST = 1e6  # a ridge that leaves W as it is
+
 
 class Joint:
     """Means and covariances of a layer's inputs x and of outputs y of layers that share them.
@@ -50,20 +52,34 @@ class Joint:
         self.mean += step * (count / total)
         self.rows = total
 
-    def refitted(self, W: Tensor, ridge: float, layer: int = 0) -> Tensor:
-        """W* (m, n) of one of the layers, pulled towards W (m, n) in units of C's mean diagonal."""
+    def refitted(self, W: Tensor, ridge: float, layer: int = 0, *, stretch: float | None = None) -> Tensor:
+        """W* (m, n) of one of the layers, pulled towards W (m, n) in units of C's mean diagonal.
+
+        With ``stretch`` the ridge is raised, by half decades, until ||W*||_2 <= stretch ||W||_2.
+        """
         C, n = self.covariance, len(self.mean)
         power = (C.trace() + self.mean.square().sum()) / n  # rounding makes C off by eps of it
         eps = torch.finfo(C.dtype)
-        pull = ridge * C.trace() / n + n * eps.eps * power + eps.tiny
-        damped = C + pull * torch.eye(n).to(C)
-        step: Tensor = torch.linalg.solve(damped, self.cross[layer] - W @ C, left=False)
-        return W + step
+        missed, one = self.cross[layer] - W @ C, torch.eye(n).to(C)
+        limit = torch.inf if stretch is None else stretch * _norm(W)
+        while True:
+            damped = C + (ridge * C.trace() / n + n * eps.eps * power + eps.tiny) * one
+            new: Tensor = W + torch.linalg.solve(damped, missed, left=False)
+            if limit == torch.inf or _norm(new) <= limit:
+                return new
+            if ridge > HIGHEST:
+                return W.clone()
+            ridge *= 10**0.5
 
     def bias(self, W: Tensor, layer: int = 0) -> Tensor:
         """E[y] - W E[x], (m,): the best bias beside W (m, n)."""
         b: Tensor = self.mean_out[layer] - W @ self.mean
         return b
+
+
+def _norm(W: Tensor) -> float:
+    """||W||_2, the largest singular value."""
+    return float(torch.linalg.matrix_norm(W, 2))
 
 
 def _centred(x: Tensor) -> tuple[Tensor, Tensor]:

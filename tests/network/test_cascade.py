@@ -122,6 +122,28 @@ def test_the_refitted_dense_layer_is_a_ridge_regression(ridge):
         assert not np.allclose(wanted, W0, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("stretch", [1.0, 1.1, 1.5, 9.0])
+def test_a_refitted_weight_is_stretched_no_further(stretch):
+    """W* is the ridge regression at the first half decade at which it is no longer than allowed."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 6)).double()
+    X = 1 + torch.randn(200, 9, dtype=D)
+    moments, limit = calibrate(net, X), stretch * np.linalg.norm(net[2].weight.detach(), 2)
+    chosen = cascade(net, {"0": 2}, X, moments, stretch=stretch)[2]
+    for half_decades in range(19):
+        wanted = cascade(net, {"0": 2}, X, moments, ridge=1e-3 * 10 ** (half_decades / 2))[2]
+        if np.linalg.norm(wanted.weight.detach(), 2) <= limit:
+            break
+    else:  # from above it comes no nearer than this: the weight stays, and only the bias is refitted
+        wanted.weight.data = net[2].weight.detach()
+        wanted.bias.data = (net(X) - cascade(net, {"0": 2}, X, moments)[:2](X) @ net[2].weight.T).mean(0)
+    assert (half_decades == 0) == (stretch == 9) and np.linalg.norm(
+        chosen.weight.detach(), 2
+    ) <= limit + 1e-12
+    assert torch.allclose(chosen.weight, wanted.weight, rtol=0, atol=1e-9)
+    assert torch.allclose(chosen.bias, wanted.bias, rtol=0, atol=1e-9)
+
+
 def test_the_second_low_rank_layer_is_a_reduced_rank_regression():
     """Its output misses the dense one's by Izenman's optimum: residual of the regression, and its tail."""
     torch.manual_seed(0)
@@ -202,6 +224,8 @@ SHARED = Lambda(lambda s, x: s.a(s.b(x)), a=(same := nn.Linear(6, 6)), b=same)
         (NET, {"2": 5}, {}, ValueError, "ranks['2']=5 must be an integer from 1 to 4"),
         (NET, {"0": 1.5}, {}, TypeError, "ranks['0']=1.5 must be an integer from 1 to 5"),
         (NET, {"0": 2}, {"ridge": 0}, ValueError, "ridge=0.0 must be a finite number > 0"),
+        (NET, {"0": 2}, {"stretch": 0.5}, ValueError, "stretch=0.5 must be a finite number >= 1"),
+        (NET, {"0": 2}, {"memory_gb": -1}, ValueError, "memory_gb=-1.0 must be a finite number >= 0"),
         (NET, {"0": 2}, {"ridge": "a"}, TypeError, "ridge='a' must be a finite number > 0"),
         ("net", {"0": 2}, {}, TypeError, "model='net' must be a torch.nn.Module"),
     ],

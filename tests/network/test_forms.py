@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -94,8 +95,79 @@ def test_with_data_the_form_is_that_of_the_weighted_factors():
     moments = calibrate(net, x)
     ranks = allocate_ranks(net, 0.3, moments=moments)
     assert all(isinstance(rank, int) for rank in ranks.values())
-    with pytest.raises(TypeError, match=r"^ranks\['0'\]=\('kernel', 2\) must be an integer"):
-        cascade(net, {"0": ("kernel", 2)}, x, moments)
+
+
+def patches(x, conv):
+    """Rows under the kernel of a plain nn.Conv1d or nn.Conv2d, by torch's own unfold."""
+    if x.ndim == 3:
+        x, size, padding = x[:, :, None], (1, *conv.kernel_size), (0, *conv.padding)
+    else:
+        size, padding = conv.kernel_size, conv.padding
+    rows = nn.functional.unfold(x, size, padding=padding, stride=(1, *conv.stride)[-2:])
+    return rows.transpose(1, 2).flatten(0, 1).numpy()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("d", "pick"),
+    [
+        (1, ("kernel", 2)),
+        (1, ("input", 2)),
+        (1, ("tucker2", (3, 2))),
+        (1, ("channel", 3)),
+        (2, ("spatial", 2)),
+        (2, ("kernel", 3)),
+    ],
+)
+def test_a_form_of_the_refitted_kernel(d, pick, bias):
+    """Ridge regression on augmented rows, then the form of its solution, then the mean brought back."""
+    torch.manual_seed(0)
+    kind = (nn.Conv1d, nn.Conv2d)[d - 1]
+    net = nn.Sequential(
+        kind(2, 6, 3, bias=bias), nn.Tanh(), kind(6, 5, 3, padding=1, bias=bias), nn.Tanh(), kind(5, 4, 1)
+    ).double()
+    X = 0.5 + torch.randn(40, 2, *[9] * d).double()
+    first = ("kernel", 1)
+    small = cascade(net, {"0": first, "2": pick}, X, calibrate(net, X), ridge=1e-3)
+    with torch.no_grad():
+        plain = LowRankConv.from_conv(net[0], 1, "kernel")  # the first: nothing before it has changed
+        mean = torch.from_numpy(patches(X, net[0]).mean(0))
+        b = (net[0].weight - plain.weight).flatten(1) @ mean
+        assert torch.allclose(small[0].weight, plain.weight, rtol=0, atol=1e-12)
+        assert torch.allclose(small[0].bias, b + (net[0].bias if bias else 0), rtol=0, atol=1e-12)
+        x, y = small[:2](X), net[:3](X)
+        y = y.movedim(1, -1).reshape(-1, 5).numpy()
+    rows = patches(x, net[2])
+    W0 = net[2].weight.detach().flatten(1).numpy()
+    n, mean = rows.shape[1], rows.mean(0)
+    weight = np.sqrt(1e-3 * ((rows - mean) ** 2).sum() / n)
+    augmented = np.vstack([rows - mean, weight * np.eye(n)])
+    W = np.linalg.lstsq(augmented, np.vstack([y - y.mean(0), weight * W0.T]), rcond=None)[0].T
+    refitted = kind(6, 5, 3, padding=1).double()
+    refitted.weight.data = torch.from_numpy(W).reshape(refitted.weight.shape)
+    wanted = LowRankConv.from_conv(refitted, pick[1], pick[0])
+    assert isinstance(small[2], LowRankConv) and (small[2].form, small[2].rank) == pick
+    assert torch.allclose(small[2].weight, wanted.weight, rtol=0, atol=1e-9)
+    composed = wanted.weight.detach().flatten(1).numpy()
+    assert np.allclose(small[2].bias.detach(), y.mean(0) - composed @ mean, rtol=0, atol=1e-9)
+    assert not np.allclose(composed, compress(net, {"2": pick})[2].weight.detach().flatten(1), atol=1e-2)
+
+
+def test_a_refit_of_forms_keeps_more():
+    net = smooth_net()
+    x, new = torch.randn(200, 4, 48).double(), torch.randn(50, 4, 48).double()
+    ranks = {"0": ("kernel", 1), "2": ("kernel", 1), "4": 2}
+    moments = calibrate(net, x)
+    with torch.no_grad():
+        wanted = net(new)
+        cut = compress(net, {k: r for k, r in ranks.items() if k != "4"})
+        ours = (cascade(net, {k: ranks[k] for k in ("0", "2")}, x, moments)(new) - wanted).square().mean()
+        theirs = (cut(new) - wanted).square().mean()
+    assert ours < 0.9 * theirs
+    wrong = {("odd", 2): "form='odd'", ("kernel", 99): "rank=99", ("kernel", 1.5): "rank=1.5"}
+    for pick, said in wrong.items():
+        with pytest.raises((ValueError, TypeError), match="^" + said):
+            cascade(net, {"0": pick}, x, moments)
 
 
 def test_other_layers_have_no_forms():
