@@ -41,13 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is long comes first, so that no worker ends alone with it (xdist orders by the number of tests).
 
-    A module stays in one piece: `--dist loadscope --no-loadscope-reorder` hands it to one worker.
+    Of the others those with few tests have the slow ones: processes, kernels, examples by the hundred. A
+    module stays in one piece: `--dist loadscope --no-loadscope-reorder` hands it to one worker.
     """
     tests = Counter(item.path for item in items)
 
     def place(item: pytest.Item) -> tuple[int, int]:
         room = item.path.parent.name
-        return LONG.index(room) if room in LONG else len(LONG), -tests[item.path]
+        return (LONG.index(room), -tests[item.path]) if room in LONG else (len(LONG), tests[item.path])
 
     items.sort(key=place)
 
