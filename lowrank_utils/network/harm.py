@@ -105,12 +105,14 @@ class Harm:
         measure: Name of the measure.
         samples: Samples that it was taken on.
         runs: How often the model was run on them, from the layer on where that gives the same.
+        by_data: Whether the product A B was that of data-aware factors.
     """
 
     layers: dict[str, LayerHarm]
     measure: str
     samples: int
     runs: int
+    by_data: bool = False
 
     def save(self, path: str | Path) -> None:
         """Write all of it as JSON, to be used again for another budget.

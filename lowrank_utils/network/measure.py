@@ -118,7 +118,7 @@ def measure_harm(
         for name, (layer, took) in zip(bar, results, strict=True):
             bar.set_postfix_str(f"{name}, {took} runs")
             found[name], runs = layer, runs + took
-    return Harm(found, named, samples, runs)
+    return Harm(found, named, samples, runs, moments is not None)
 
 
 @plainly()

@@ -15,6 +15,7 @@ from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.which import hooked_input
 from lowrank_utils.model.batches import Batch, batches, call
+from lowrank_utils.model.metrics import mode
 
 
 @plainly()
@@ -27,6 +28,9 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
     normalised channel comes from s' = s v' / v and mu' = a' - (a - mu) (s' / s)^1/2. Nothing else changes,
     and no labels are needed. The norms are mended one after the other, each with those before it mended: one
     run up to each.
+
+    After ``cascade`` leave the norms alone: its layers are least-squares predictions, which vary less than
+    what they predict, and to stretch them to the old variance stretches their errors too.
 
     Args:
         small: A compressed copy of ``dense``; it is not changed.
@@ -49,13 +53,17 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
         >>> bool((mended(X).mean(0) - dense(X).mean(0)).abs().max() < 1e-5)
         True
     """
-    small, dense = (
-        copied(_checks.module(small, "small")).eval(),
-        copied(_checks.module(dense, "dense")).eval(),
-    )
+    small, dense = copied(_checks.module(small, "small")), copied(_checks.module(dense, "dense")).eval()
     data = [batch for batch in batches(X, size=batch_size) if len(batch)]
     if not data:
         raise ValueError("X has no samples; it must have at least one")
+    with mode(small, training=False):
+        _mend(small, dense, data)
+    return small
+
+
+def _mend(small: nn.Module, dense: nn.Module, data: Sequence[Batch]) -> None:
+    """Set the statistics of ``small`` itself, one norm after the other."""
     wanted = _inputs_of_norms(dense, data)
     for name, (mean, variance) in wanted.items():
         norm, new = _norms(dense)[name], _norms(small).get(name)
@@ -71,7 +79,6 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
         s = torch.where(alive, s, old)
         new.running_var.copy_((s - norm.eps).clamp_min(0))
         new.running_mean.copy_(a - (mean - norm.running_mean.double()) * (s / old).sqrt())
-    return small
 
 
 def _norms(model: nn.Module) -> dict[str, Any]:

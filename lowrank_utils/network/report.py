@@ -13,6 +13,7 @@ from lowrank_utils.factors.weighted import WeightedFactors
 from lowrank_utils.layers.views import Pick, layer_view
 from lowrank_utils.layers.which import layer_of
 from lowrank_utils.network.choices import Choices
+from lowrank_utils.network.harm import Harm
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,21 @@ def layer_reporter(
     moments: Mapping[str, Moments] | None,
     options: Mapping[str, Choices],
     factors: Mapping[str, WeightedFactors],
+    harm: Harm | None = None,
 ) -> Callable[[Mapping[str, Pick]], tuple[LayerReport, ...]]:
     """Function that gives the rows of the network with these ranks."""
     energies = {}
     for name, choices in options.items():
         W = layer_view(layer_of(model, name)).weight
-        if moments is None:  # the losses are shares already
-            lost = dict(zip(choices.picks, choices.losses.tolist(), strict=False))
+        if moments is None and harm is None:  # the losses are shares already
+            lost: dict[Pick, float] = dict(zip(choices.picks, choices.losses.tolist(), strict=False))
         else:
             energy = factors[name].S.square().cpu().numpy()
             tails = np.append(energy[::-1].cumsum()[::-1], 0.0)[1:]  # what rank 1, 2, ... lose
             shares = tails / max(energy.sum(), np.finfo(float).tiny)
-            lost = dict(enumerate(shares.tolist(), start=1))
+            lost = dict[Pick, float](enumerate(shares.tolist(), start=1))
+        for curve in () if harm is None else harm.layers[name].curves:
+            lost |= dict(zip(curve.picks(), curve.tails, strict=True)) if curve.form else {}
         energies[name] = (W.shape[0], W.shape[1]), lost
 
     def row(name: str, rank: Pick | None) -> LayerReport:

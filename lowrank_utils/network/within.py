@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,18 @@ from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.cost.size import count_params
+from lowrank_utils.factors.moments import Moments
 from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.views import Pick
-from lowrank_utils.model.batches import Loss, is_samples
+from lowrank_utils.model.batches import Loss, batches, is_samples
 from lowrank_utils.model.metrics import Metric
 from lowrank_utils.network.allocate import layer_options, ranks_within
 from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
 from lowrank_utils.network.compress import compress
 from lowrank_utils.network.decomposed import LayerFactors
+from lowrank_utils.network.harm import Harm
+from lowrank_utils.network.measure import measure_harm
 from lowrank_utils.network.report import Report, layer_reporter
 from lowrank_utils.search.find_rank import score, within
 
@@ -38,12 +41,13 @@ def compress_within(
     loss: Loss | None = None,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
+    harm: Harm | str | None = None,
 ) -> tuple[nn.Module, Report]:
     r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
 
     Ranks are allocated (``allocate_ranks``) for ``steps`` budgets from the least possible to all, evenly on
     a log scale, then for ``steps`` more between the smallest feasible one and the next below. There is no
-    gradient step.
+    gradient step. Without a refit batch norms are brought back on the calibration data.
 
     Args:
         model: Any module; it is not changed.
@@ -62,6 +66,9 @@ def compress_within(
         loss: A callable(outputs, batch) -> scalar for the moments, where the labels are no classes.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
+        harm: From ``measure_harm``, or ``"measured"`` to measure it here, on at most 256 of the calibration's
+            samples: forms and ranks are then chosen by it. Of one that was measured without moments, and
+            without a refit, no moments are taken.
 
     Returns:
         The new model and a ``Report``, which prints as a table.
@@ -91,9 +98,16 @@ def compress_within(
         X_val = list(X_val)  # it is run through several times
     X = X_val if same else X if X is None or is_samples(X) else list(X)
     baseline = score(model, X_val, y_val, metric)
-    moments = None if X is None else calibrate(model, X, y, loss=loss, layers=layers, skip=skip)
+    by_weights = isinstance(harm, Harm) and not harm.by_data
+    moments = None
+    if X is not None and (refit or not by_weights):
+        moments = calibrate(model, X, y, loss=loss, layers=layers, skip=skip)
+    if harm is not None:
+        harm = _measured(harm, model, X, moments, layers, skip)
     factors = LayerFactors(model, moments)
-    options = layer_options(model, moments, factors=factors, pivoted=pivoted, layers=layers, skip=skip)
+    options = layer_options(
+        model, moments, factors=factors, pivoted=pivoted, layers=layers, skip=skip, harm=harm
+    )
     dense = sum(int(choices.costs[-1]) for choices in options.values())
     least = sum(int(choices.costs.min()) for choices in options.values()) / dense
     before = count_params(model)
@@ -107,7 +121,7 @@ def compress_within(
         if refit and moments is not None:
             small = cascade(model, ranks, X, moments, factors=factors, pivoted=pivoted)
         else:
-            small = compress(model, ranks, factors=factors, pivoted=pivoted)
+            small = compress(model, ranks, factors=factors, pivoted=pivoted, calibration=X)
         params, value = count_params(small), score(small, X_val, y_val, metric)
         if params in frontier and frontier[params][0] >= value:
             return
@@ -128,9 +142,31 @@ def compress_within(
                 attempt(float(budget))
                 bar.update()
     small = fitting[min(fitting)][1] if fitting else copied(model)
-    rows = layer_reporter(model, moments, options, factors)
+    rows = layer_reporter(model, moments, options, factors, harm)
     value, ranks = frontier[min(fitting)] if fitting else (baseline, {})
     frontier = dict(sorted(frontier.items()))
     tried = {params: rows(ranks) for params, (_, ranks) in frontier.items()}
     sizes = before, count_params(small)
     return small, Report(rows(ranks), baseline, value, max_drop, sizes, frontier, tried, bool(fitting))
+
+
+def _measured(
+    harm: Harm | str,
+    model: nn.Module,
+    X: Any,
+    moments: Mapping[str, Moments] | None,
+    layers: Collection[str] | None,
+    skip: Collection[str],
+) -> Harm:
+    """The harm given, or measured on the first samples of X."""
+    if isinstance(harm, Harm):
+        if harm.by_data and moments is None:
+            _checks.value_error("calibration", None, "given for a harm that was measured with moments")
+        return harm
+    if harm != "measured":
+        _checks.value_error("harm", harm, "a Harm, 'measured' or None")
+    if X is None:
+        _checks.value_error("calibration", None, "given for harm='measured'")
+    first = next(batch.inputs for batch in batches(X, size=256) if len(batch))
+    few = first if is_samples(first) else [first]
+    return measure_harm(model, few, moments=moments, layers=layers, skip=skip)

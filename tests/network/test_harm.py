@@ -9,7 +9,7 @@ from oracles import Lambda, snapshot
 from torch import nn
 from zoo import ZOO, case
 
-from lowrank_utils import Harm, allocate_ranks, calibrate, compress, measure_harm
+from lowrank_utils import Harm, allocate_ranks, calibrate, compress, compress_within, measure_harm
 from lowrank_utils.network.harm import HarmCurve
 from lowrank_utils.network.measure import kl_divergence
 
@@ -184,3 +184,72 @@ def test_bad_calls():
     ]:  # fmt: skip
         with pytest.raises(error, match=words):
             call()
+
+
+def labelled():
+    net, X = conv_net(), torch.randn(120, 2, 6, 6, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        return net, X, net(X).argmax(1)
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_compress_within_by_measured_harm(refit):
+    net, X, y = labelled()
+    small, report = compress_within(net, X, y, max_drop=0.2, refit=refit, harm="measured", steps=5)
+    assert report.feasible and report.score >= 0.8 and "conv" not in str(report)
+    harm = measure_harm(net, X, moments=calibrate(net, X, y))  # fewer than 256: all were measured
+    limit = sum(row.params for row in report.layers)
+    chosen = {row.layer: row.rank for row in report.layers if row.rank is not None}
+    loss = sum(
+        dict(zip(layer.choices().picks, layer.choices().losses, strict=False))[chosen[name]]
+        for name, layer in harm.layers.items() if name in chosen
+    )  # fmt: skip
+    every = [layer.choices() for layer in harm.layers.values()]
+    least = min(
+        sum(c.losses[i] for c, i in zip(every, pick, strict=True))
+        for pick in itertools.product(*(range(len(c.costs)) for c in every))
+        if sum(c.costs[i] for c, i in zip(every, pick, strict=True)) <= limit
+    )
+    assert loss == pytest.approx(least, rel=1e-6)
+    assert sum(p.numel() for k, p in small.named_parameters() if "1." not in k and "bias" not in k) == limit
+
+
+def test_a_harm_by_weights_needs_no_moments(monkeypatch):
+    net, X, y = labelled()
+    harm = measure_harm(net, X)
+
+    def never(*args, **kwargs):
+        raise AssertionError("moments were taken")
+
+    monkeypatch.setattr("lowrank_utils.network.within.calibrate", never)
+
+    def score(model):
+        return float((model(X).argmax(1) == y).double().mean())
+
+    small, report = compress_within(
+        net, metric=score, max_drop=0.5, refit=False, harm=harm, calibration=X, steps=5
+    )
+    ranks = {row.layer: row.rank for row in report.layers if row.rank is not None}
+    assert any(isinstance(rank, tuple) for rank in ranks.values())
+    with torch.no_grad():
+        assert torch.allclose(
+            small(X), compress(net, ranks, calibration=X)(X), atol=1e-5
+        )  # norms brought back
+        assert not torch.allclose(small(X), compress(net, ranks)(X), atol=1e-3)
+    for row in report.layers:
+        if row.rank is not None:
+            W = net.get_submodule(row.layer).weight.detach()
+            cut = compress(net, {row.layer: row.rank}).get_submodule(row.layer).weight.detach()
+            assert row.error == pytest.approx(float((W - cut).norm() / W.norm()), rel=1e-4)
+
+
+def test_bad_harm_for_compress_within():
+    net, X, y = labelled()
+    by_data = measure_harm(net, X, moments=calibrate(net, X))
+    for kwargs, words in [
+        ({"harm": "guessed"}, "harm='guessed' must be a Harm, 'measured' or None"),
+        ({"harm": "measured"}, "calibration=None must be given for harm='measured'"),
+        ({"harm": by_data}, "calibration=None must be given for a harm that was measured with moments"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            compress_within(net, metric=lambda model: 1.0, **kwargs)

@@ -67,6 +67,14 @@ def test_what_was_not_cut_stays_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in zip(same.parameters(), plain.parameters(), strict=True))
 
 
+def test_modes_are_those_of_the_small_model():
+    dense, X = net(), torch.randn(50, 3, 6, 6)
+    small = compress(dense, {"0": 2}).train()
+    small[5].eval()
+    modes = [m.training for m in recalibrate_norms(small, dense, X).modules()]
+    assert modes == [m.training for m in small.modules()]
+
+
 def test_a_channel_that_never_moves_keeps_its_variance():
     dense = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
     dense[0].weight.data[0] = 0.0
