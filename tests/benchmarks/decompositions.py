@@ -1,0 +1,110 @@
+"""The truncated SVD against libraries at their default settings; and what a search and an import cost."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+from claims import Row, mlp, rounds
+from scipy.sparse.linalg import svds
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
+
+from lowrank_utils import break_even_rank, find_rank, set_seed, truncated_svd
+
+SPECTRA: dict[str, Callable[[int], Tensor]] = {
+    "falling as 1/i": lambda k: 1 / torch.arange(1, k + 1),
+    "of a random matrix": lambda k: torch.empty(0),
+}
+SIZES = ((512, 784, 16), (512, 784, 128), (1024, 1024, 64), (2048, 2048, 32))
+
+
+def _matrix(m: int, n: int, values: Tensor) -> Tensor:
+    W = torch.randn(m, n)
+    if not len(values):
+        return W
+    U, _, Vh = torch.linalg.svd(W.double(), full_matrices=False)
+    return ((U * values) @ Vh).float()
+
+
+def _excess(W: Tensor, U: Tensor, S: Tensor, Vh: Tensor, best: float) -> float:
+    """Per cent by which the error lies above the least possible one."""
+    error = (W.double() - (U.double() * S.double()) @ Vh.double()).norm()
+    return 100 * (float(error) / best - 1)
+
+
+def svd_peers() -> list[Row]:
+    """Time and error of the truncated SVD; the worst excess of each stands beside its time."""
+    set_seed(0)
+    rows = []
+    for spectrum, of in SPECTRA.items():
+        for m, n, r in SIZES:
+            W = _matrix(m, n, of(min(m, n)))
+            best = float(torch.linalg.svdvals(W.double())[r:].norm())
+
+            def scipys(W: Tensor = W, r: int = r) -> tuple[Tensor, ...]:
+                U, S, Vh = svds(W.numpy(), r)
+                return tuple(map(torch.from_numpy, (U.copy(), S.copy(), Vh.copy())))
+
+            def sklearns(W: Tensor = W, r: int = r) -> tuple[Tensor, ...]:
+                return tuple(map(torch.from_numpy, randomized_svd(W.numpy(), r, random_state=0)))
+
+            def torchs(W: Tensor = W, r: int = r) -> tuple[Tensor, ...]:
+                U, S, V = torch.svd_lowrank(W, r)
+                return U, S, V.T
+
+            def ours(W: Tensor = W, r: int = r) -> tuple[Tensor, ...]:
+                return truncated_svd(W, r)
+
+            def lapack(W: Tensor = W, r: int = r) -> tuple[Tensor, ...]:
+                U, S, Vh = torch.linalg.svd(W, full_matrices=False)
+                return U[:, :r], S[:r], Vh[:r]
+
+            peers = {"linalg.svd": lapack, "svds": scipys, "randomized_svd": sklearns, "svd_lowrank": torchs}
+            spent, *others = rounds(ours, *peers.values(), repeat=3)
+            told = [
+                f"{name} {ms:.0f} ms, {_excess(W, *call(), best):.4f} %"
+                for (name, call), ms in zip(peers.items(), others, strict=True)
+            ]
+            mine = f"{spent:.0f} ms, {_excess(W, *ours(), best):.4f} %"
+            claim = f"truncated_svd, {m} x {n}, rank {r}, spectrum {spectrum}: error above the least"
+            rows.append(Row(claim, mine, "; ".join(told), others[0] / spent))
+    return rows
+
+
+def scan_limit() -> list[Row]:
+    """A scan of 309 ranks in units of what it must do: one SVD, and 309 runs of what comes after."""
+    set_seed(0)
+    net, X, y = mlp(784, 512, 256, 10), torch.randn(500, 784), torch.randint(10, (500,))
+    ranks = break_even_rank(512, 784)
+    hidden = torch.randn(500, 512)
+
+    def least() -> None:
+        truncated_svd(net[0].weight, 512)
+        with torch.no_grad():
+            for _ in range(ranks):
+                net[1:](hidden)
+
+    ours, limit = rounds(lambda: find_rank(net, "0", X, y, max_drop=0.0), least, repeat=5)
+    claim = "find_rank, all 309 ranks, against one SVD and 309 runs after the layer"
+    return [Row(claim, f"{ours:.0f} ms", f"{limit:.0f} ms", ours / limit, 1.6, most=True)]
+
+
+def import_time() -> list[Row]:
+    """What the package adds to torch: processor time of a fresh process."""
+
+    def spent(module: str) -> float:
+        code = f"import time, {module}; print(time.process_time())"
+        command = [sys.executable, "-c", code]
+        return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    both = [(spent("lowrank_utils"), spent("torch")) for _ in range(5)]
+    ours, theirs = (statistics.median(times) for times in zip(*both, strict=True))
+    claim = "import lowrank_utils, against torch alone"
+    return [Row(claim, f"{ours:.1f} s", f"{theirs:.1f} s", ours / theirs, 1.4, most=True)]
+
+
+DECOMPOSITIONS = [svd_peers, scan_limit, import_time]
