@@ -126,10 +126,11 @@ def stacked(nets: object, X: Tensor, y: Tensor) -> None:
 
 
 def module(value: object, name: str = "model") -> nn.Module:
-    """Return ``value`` if it is an ``nn.Module``."""
+    """Return ``value`` if it is an ``nn.Module``; of one from torch.compile the module that it runs."""
     if not isinstance(value, nn.Module):
         type_error(name, value, "a torch.nn.Module")
-    return value
+    inner = getattr(value, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else value
 
 
 def kernel(W: object, groups: object = 1, name: str = "W") -> Tensor:

@@ -61,6 +61,8 @@ class LowRankLinear(nn.Module):
         (torch.Size([2, 512]), torch.Size([512, 1024]))
     """
 
+    __jit_unused_properties__ = ["weight"]  # a script needs forward alone
+
     def __init__(
         self,
         in_features: int,

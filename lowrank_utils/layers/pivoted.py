@@ -40,7 +40,7 @@ class PivotedLinear(nn.Module):
         3840
     """
 
-    position: Tensor
+    __jit_unused_properties__ = ["weight", "bias"]  # a script needs forward alone
 
     def __init__(self, pivots: Tensor, coefficients: Tensor, order: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -53,6 +53,7 @@ class PivotedLinear(nn.Module):
             first, rest = bias.detach()[order].split((r, len(order) - r))  # type: ignore[no-untyped-call]
             self.start = nn.Parameter(first.clone())  # (r,)
             self.shift = nn.Parameter(rest - coefficients.detach() @ first)  # (m - r,)
+        self.position: Tensor  # said here, since torch.jit.script cannot read an annotation of the class
         self.register_buffer("position", order.argsort())  # (m,) where in [P; C P] each row of W stands
 
     def forward(self, input: Tensor) -> Tensor:

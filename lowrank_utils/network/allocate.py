@@ -39,7 +39,8 @@ def layer_options(
     by_macs = _checks.choice(cost, "cost", ("params", "macs")) == "macs"
     if by_macs and moments is None:
         _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
-    views = layers_of(_checks.module(model), layers=layers, skip=skip)
+    model = _checks.module(model)
+    views = layers_of(model, layers=layers, skip=skip)
     views = {name: seen for name, seen in views.items() if moments is None or name in moments}
     if harm is not None:
         views = {name: seen for name, seen in views.items() if name in harm.layers}

@@ -81,7 +81,8 @@ def calibrate(
         loss = _random_directions()
     elif loss is None:
         loss = functools.partial(cross_entropy, temperature=temperature)
-    names = layers_of(_checks.module(model), layers=layers, skip=skip)
+    model = _checks.module(model)
+    names = layers_of(model, layers=layers, skip=skip)
     if not names:
         _checks.value_error("model", model, "a module with a layer that can have a rank")
     small = copied(model).eval().requires_grad_(False)

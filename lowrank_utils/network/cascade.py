@@ -86,6 +86,7 @@ def cascade(
         >>> cascade(net, {"0": 2}, X, calibrate(net, X))[0]
         LowRankLinear(in_features=8, out_features=6, rank=2, bias=True, core=False)
     """
+    model = _checks.module(model)
     ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
     room_gb = _checks.real(memory_gb, "memory_gb", low=0.0)
     if stretch is not None:

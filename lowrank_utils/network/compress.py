@@ -62,7 +62,7 @@ def compress(
         >>> compress(net, {"0": 4})[0]
         LowRankLinear(in_features=64, out_features=32, rank=4, bias=True, core=False)
     """
-    _checks.module(model)
+    model = _checks.module(model)
     if not isinstance(ranks, Mapping):
         one = _checks.integer(ranks, "ranks", low=1)
         views = layers_of(model, layers=layers, skip=skip)

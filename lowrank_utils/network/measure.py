@@ -89,7 +89,8 @@ def measure_harm(
     named = measure if isinstance(measure, str) else getattr(measure, "__name__", "measure")
     how = measure if callable(measure) else MEASURES[_checks.choice(measure, "measure", MEASURES)]
     points = None if points is None else _checks.integer(points, "points", low=2)
-    views = layers_of(_checks.module(model), layers=layers, skip=skip)
+    model = _checks.module(model)
+    views = layers_of(model, layers=layers, skip=skip)
     views = {name: seen for name, seen in views.items() if moments is None or name in moments}
     if not views:
         _checks.value_error("model", model, "a module with a layer that can have a rank")

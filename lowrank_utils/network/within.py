@@ -89,7 +89,7 @@ def compress_within(
         >>> report.layers[0].rank
         1
     """
-    _checks.module(model)
+    model = _checks.module(model)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
     steps = _checks.integer(steps, "steps", low=2)
     given = isinstance(calibration, tuple) and len(calibration) == 2

@@ -141,6 +141,7 @@ def find_rank(
         >>> find_rank(net, "0", X, y, max_drop=0.0, max_rank=2).curve
         {1: 0.5, 2: 1.0}
     """
+    model = _checks.module(model)
     nested = NestedLayer(model, layer)
     if isinstance(X, Tensor) and not callable(metric):
         _checks.labelled(X, y)

@@ -36,8 +36,8 @@ class NestedLayer:
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
-        self.name, self.original = layer, model
-        self.view = layer_view(layer_of(model, layer))
+        self.name, self.original = layer, _checks.module(model)
+        self.view = layer_view(layer_of(self.original, layer))
 
     @functools.cached_property
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -54,7 +54,7 @@ class OptimizeRank:
         metric: str | Metric = "accuracy",
         layer: str | None = None,
     ) -> None:
-        _checks.module(model)
+        model = _checks.module(model)
         _checks.labelled(X, y)
         if layer is None:
             layer = next(iter(layers_of(model)), None)

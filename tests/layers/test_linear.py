@@ -308,12 +308,12 @@ def test_to_sequential_is_plain_and_the_same(bias, core):
     layer.Vh.requires_grad_(False)
     plain, x = layer.to_sequential(), torch.randn(5, 7)
     assert {type(part) for part in plain} == {nn.Linear} and len(plain) == 2 + core
-    assert torch.allclose(plain(x), layer(x), atol=1e-6)
+    for made in (plain, torch.jit.script(plain), torch.jit.script(layer), torch.jit.trace(layer, x)):
+        assert torch.allclose(made(x), layer(x), atol=1e-6)
     assert not plain[0].weight.requires_grad and plain[-1].weight.requires_grad
     with torch.no_grad():
         plain[0].weight.zero_()  # a copy
     assert layer.Vh.any()
-    assert torch.allclose(torch.jit.script(plain)(x), plain(x))
 
 
 def test_half_precision_whose_singular_values_do_not_fit():

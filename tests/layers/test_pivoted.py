@@ -305,5 +305,5 @@ def test_to_sequential_is_plain_and_the_same(bias):
     plain, x = layer.to_sequential(), torch.randn(5, 7)
     assert [type(part) for part in plain] == [nn.Linear, nn.Linear] and not plain.training
     assert torch.allclose(plain(x), layer(x), atol=1e-5)
-    traced = torch.jit.trace(layer, x)
-    assert torch.allclose(traced(x), layer(x), atol=1e-6)
+    for compiled in (torch.jit.trace(layer, x), torch.jit.script(layer)):
+        assert torch.allclose(compiled(x), layer(x), atol=1e-6)

@@ -10,7 +10,19 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import ZOO, case
 
-from lowrank_utils import accuracy, calibrate, cascade, compress, find_rank
+from lowrank_utils import (
+    accuracy,
+    allocate_ranks,
+    calibrate,
+    cascade,
+    compress,
+    compress_within,
+    cost_by_layer,
+    count_macs,
+    find_rank,
+    measure_harm,
+    recalibrate_norms,
+)
 
 
 def writes_a_list():
@@ -236,3 +248,25 @@ def test_autocast_and_inference_mode_around_change_nothing():
         assert torch.equal(moments[name].gradient, wanted[name].gradient)
     for a, b in zip(small.parameters(), refitted.parameters(), strict=True):
         assert torch.equal(a, b) and not a.is_inference()
+
+
+def test_a_compiled_model_answers_by_its_own_layers_names():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 8))
+    X, y, compiled = torch.randn(30, 6), torch.randint(0, 8, (30,)), torch.compile(net)
+    moments = calibrate(net, X, y)
+    calls = {
+        "calibrate": lambda m: sorted(calibrate(m, X, y)),
+        "allocate_ranks": lambda m: allocate_ranks(m, 0.8),
+        "find_rank": lambda m: find_rank(m, "0", X, y, max_drop=0.1).curve,
+        "measure_harm": lambda m: sorted(measure_harm(m, X).layers),
+        "count_macs": lambda m: count_macs(m, X),
+        "cost_by_layer": lambda m: str(cost_by_layer(m, X)),
+        "compress": lambda m: str(compress(m, {"0": 2})),
+        "cascade": lambda m: str(cascade(m, {"0": 2}, X, moments)),
+        "compress_within": lambda m: str(compress_within(m, X, y, max_drop=0.3, steps=3)[1]),
+        "recalibrate_norms": lambda m: str(recalibrate_norms(m, m, X)),
+    }
+    for name, call in calls.items():
+        assert call(compiled) == call(net), name
+    assert list(compiled.state_dict()) == [f"_orig_mod.{key}" for key in net.state_dict()]  # as it was
