@@ -11,9 +11,9 @@ import torch
 from claims import Row, mlp, rounds
 from scipy.sparse.linalg import svds
 from sklearn.utils.extmath import randomized_svd
-from torch import Tensor
+from torch import Tensor, nn
 
-from lowrank_utils import break_even_rank, find_rank, set_seed, truncated_svd
+from lowrank_utils import LowRankLinear, break_even_rank, find_rank, set_seed, truncated_svd
 
 SPECTRA: dict[str, Callable[[int], Tensor]] = {
     "falling as 1/i": lambda k: 1 / torch.arange(1, k + 1),
@@ -107,4 +107,43 @@ def import_time() -> list[Row]:
     return [Row(claim, f"{ours:.1f} s", f"{theirs:.1f} s", ours / theirs, 1.4, most=True)]
 
 
-DECOMPOSITIONS = [svd_peers, scan_limit, import_time]
+class _Unrolled(nn.Module):
+    """An LSTM step by step, its two matrices in low rank: what a cut nn.LSTM would have to run."""
+
+    def __init__(self, lstm: nn.LSTM, rank: int) -> None:
+        super().__init__()
+        made = []
+        for weight, bias in ((lstm.weight_ih_l0, lstm.bias_ih_l0), (lstm.weight_hh_l0, lstm.bias_hh_l0)):
+            dense = nn.Linear(weight.shape[1], weight.shape[0])
+            dense.weight.data, dense.bias.data = weight.data, bias.data
+            made.append(LowRankLinear.from_linear(dense, rank))
+        self.inputs, self.states = made
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, n) -> (N, T, h)."""
+        gates, out = self.inputs(x), []
+        h = c = x.new_zeros(len(x), self.states.in_features)
+        for t in range(x.shape[1]):
+            i, f, g, o = (gates[:, t] + self.states(h)).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+def unrolled_lstm() -> list[Row]:
+    """An LSTM rebuilt from low-rank matrices, against torch's fused one: why nn.LSTM is left as it is."""
+    set_seed(0)
+    rows, n, steps = [], 256, 64
+    lstm, rank = nn.LSTM(n, n, batch_first=True).eval(), break_even_rank(4 * n, n) // 4
+    small = _Unrolled(lstm, rank).eval()
+    with torch.no_grad():
+        for batch in (1, 32):
+            x = torch.randn(batch, steps, n)
+            ours, theirs = rounds(lambda x=x: small(x), lambda x=x: lstm(x), repeat=5)
+            claim = f"LSTM rebuilt from matrices at a quarter of break-even, {steps} steps, batch {batch}"
+            rows.append(Row(claim, f"{ours:.0f} ms", f"fused nn.LSTM {theirs:.0f} ms", theirs / ours))
+    return rows
+
+
+DECOMPOSITIONS = [svd_peers, scan_limit, import_time, unrolled_lstm]

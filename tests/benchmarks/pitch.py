@@ -102,7 +102,9 @@ def pitch_detector() -> list[Row]:
         others = {
             "norms left": right(compress(net, measured), x, cents),
             "by energy": right(compress(net, by_energy), x, cents),
-            "with norms": right(compress(net, by_energy, calibration=unlabelled), x, cents),
+            "by energy, norms brought back": right(
+                compress(net, by_energy, calibration=unlabelled), x, cents
+            ),
             "channel SVD": right(same_share(net, share, "channel"), x, cents),
             "Tucker-2": right(same_share(net, share, "tucker2"), x, cents),
             "dense": dense,
