@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-MEMORY_GB = 1.6  # chapter 6 takes 1.42 to 1.50, by the machine
+MEMORY_GB = 1.6  # chapter 6 was measured at 1.42 and at 1.50
 NOISE_GB = 0.2  # rounding noise holds two more arrays of the size of the one that it moves
 CPU_SECONDS = 150
 taken: dict[str, tuple[float, float, str]] = {}

@@ -20,7 +20,7 @@ from lowrank_utils.layers.views import Pick
 from lowrank_utils.layers.which import layers_of
 from lowrank_utils.network.choices import Choices, form_options, rank_options
 from lowrank_utils.network.decomposed import checked
-from lowrank_utils.network.harm import Harm
+from lowrank_utils.network.harm import Harm, harm_options
 from lowrank_utils.network.knapsack import cheapest_choice
 
 
@@ -54,7 +54,7 @@ def layer_options(
         if harm is not None:
             if harm.layers[name].shape != (m, n):
                 _checks.value_error("harm", harm.layers[name].shape, f"of {name!r}, which is {m} x {n}")
-            options[name] = harm.layers[name].choices(rows=share if by_macs else None, pivoted=pivoted)
+            options[name] = harm_options(harm.layers[name], rows=share if by_macs else None, pivoted=pivoted)
         elif moments is not None:  # the losses of a sample's rows add up
             found = weighted_factors(W, moments[name]) if factors is None else checked(factors, name, seen)
             S = found.S.cpu().numpy() * share**0.5

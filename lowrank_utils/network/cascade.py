@@ -67,7 +67,7 @@ def cascade(
         ridge: Pull towards W, in units of C's mean diagonal, > 0.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
-            raised until it holds. With 1 the net can be trained on at the rates that the dense net bore;
+            raised until it holds. At 1.1 small nets could be trained on that diverged after a free refit;
             None: any.
         memory_gb: For what arrives at a block (10^9 bytes, for each of two nets); what is more is kept in a
             temporary file.

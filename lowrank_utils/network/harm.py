@@ -77,23 +77,25 @@ class LayerHarm:
     shape: tuple[int, int]
     curves: tuple[HarmCurve, ...]
 
-    def choices(self, *, rows: float | None = None, pivoted: bool = False) -> Choices:
-        """Every form at every rank that no other beats in both cost and harm, then dense.
 
-        Args:
-            rows: Rows of a sample, for a cost in multiply-adds; by default it is in numbers.
-            pivoted: Count r(m + n - r) numbers for the product A B.
-        """
-        m, n = self.shape
-        costs, losses, picks = list[float](), list[float](), list[Pick]()
-        for curve in self.curves:
-            cost = np.array(curve.params if rows is None else curve.macs)
-            if pivoted and not curve.form:
-                cost = cost - np.array(curve.ranks) ** 2
-            costs += (cost * (1.0 if rows is None else rows)).tolist()
-            losses += curve.harms().tolist()
-            picks += curve.picks()
-        return pareto(costs, losses, picks, dense=m * n * (1.0 if rows is None else rows))
+def harm_options(layer: LayerHarm, *, rows: float | None = None, pivoted: bool = False) -> Choices:
+    """Every form at every rank that no other beats in both cost and harm, then dense.
+
+    Args:
+        layer: Of a ``Harm``.
+        rows: Rows of a sample, for a cost in multiply-adds; by default it is in numbers.
+        pivoted: Count r(m + n - r) numbers for the product A B.
+    """
+    m, n = layer.shape
+    costs, losses, picks = list[float](), list[float](), list[Pick]()
+    for curve in layer.curves:
+        cost = np.array(curve.params if rows is None else curve.macs)
+        if pivoted and not curve.form:
+            cost = cost - np.array(curve.ranks) ** 2
+        costs += (cost * (1.0 if rows is None else rows)).tolist()
+        losses += curve.harms().tolist()
+        picks += curve.picks()
+    return pareto(costs, losses, picks, dense=m * n * (1.0 if rows is None else rows))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from lowrank_utils.network.harm import Harm
+from lowrank_utils.network.harm import Harm, harm_options
 from lowrank_utils.plotting.style import COLOURS, MARKERS
 from lowrank_utils.plotting.style import axes as own_axes
 
@@ -25,7 +25,7 @@ def harm_curves(harm: Harm, *, ax: Axes | None = None) -> Axes:
     colours = COLOURS if few else plt.get_cmap("viridis")(np.linspace(0, 0.9, len(harm.layers)))
     forms = list(dict.fromkeys(c.form for layer in harm.layers.values() for c in layer.curves))
     for colour, (name, layer) in zip(colours, harm.layers.items(), strict=False):
-        costs, losses, picks = layer.choices()
+        costs, losses, picks = harm_options(layer)
         dense = float(np.prod(layer.shape))
         ax.plot(costs[: len(picks)] / dense, losses[: len(picks)], color=colour, lw=1.5, label=name)
         for curve in layer.curves:

@@ -10,7 +10,7 @@ from torch import nn
 from zoo import ZOO, case
 
 from lowrank_utils import Harm, allocate_ranks, calibrate, compress, compress_within, measure_harm
-from lowrank_utils.network.harm import HarmCurve
+from lowrank_utils.network.harm import HarmCurve, harm_options
 from lowrank_utils.network.measure import kl_divergence
 
 
@@ -201,10 +201,10 @@ def test_compress_within_by_measured_harm(refit):
     limit = sum(row.params for row in report.layers)
     chosen = {row.layer: row.rank for row in report.layers if row.rank is not None}
     loss = sum(
-        dict(zip(layer.choices().picks, layer.choices().losses, strict=False))[chosen[name]]
+        dict(zip(harm_options(layer).picks, harm_options(layer).losses, strict=False))[chosen[name]]
         for name, layer in harm.layers.items() if name in chosen
     )  # fmt: skip
-    every = [layer.choices() for layer in harm.layers.values()]
+    every = [harm_options(layer) for layer in harm.layers.values()]
     least = min(
         sum(c.losses[i] for c, i in zip(every, pick, strict=True))
         for pick in itertools.product(*(range(len(c.costs)) for c in every))
