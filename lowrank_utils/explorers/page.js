@@ -14,6 +14,8 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
 .lowrank-explorer *{box-sizing:border-box}
 .lowrank-explorer label,.lowrank-explorer output{display:block}
 .lowrank-explorer input{width:100%;margin:.3rem 0;min-height:1.5rem;accent-color:var(--kept)}
+.lowrank-explorer select{max-width:100%;min-height:1.8rem;margin:.3rem 0;font:inherit;color:inherit;
+  background:var(--paper);border:1px solid var(--line)}
 .lowrank-explorer .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,var(--map)),1fr));
   align-items:end;gap:.8rem;margin:.8rem 0}
 .lowrank-explorer figure{margin:0}
@@ -155,7 +157,7 @@ html .cell_output .text_html:has(>.lowrank-explorer){background:none!important;p
     slider.addEventListener("input", move);
     move();
     // JupyterLab would take the arrow keys for itself; it looks at the element that has the focus first
-    for (const node of root.querySelectorAll("input, summary, [tabindex]")) {
+    for (const node of root.querySelectorAll("input, select, summary, [tabindex]")) {
       node.setAttribute("data-lm-suppress-shortcuts", "true");
     }
   }

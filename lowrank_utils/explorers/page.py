@@ -14,7 +14,7 @@ def page(kind: str, data: Mapping[str, Any], told: str) -> str:
     """What an explorer shows: its data as an attribute, the shared script and that of its kind.
 
     Args:
-        kind: ``"rank"`` or ``"budget"``.
+        kind: ``"rank"``, ``"budget"`` or ``"kernel"``.
         data: What is embedded; ``data["slider"]`` is read by ``page.js``, the rest by the kind's script.
         told: Sentence for pages without scripts.
     """

@@ -4,13 +4,16 @@ from importlib.resources import files
 
 import pytest
 import torch
+from torch import nn
 
 from lowrank_utils import (
     BudgetExplorer,
+    KernelExplorer,
     LayerReport,
     RankExplorer,
     RankSearch,
     Report,
+    conv_options,
     low_rank_approximation,
     relative_error,
 )
@@ -53,6 +56,15 @@ def budgets(feasible=True):
     layers = tried[46] if feasible else rows((None, None))
     report = Report(layers, 0.9, 0.875 if feasible else 0.9, 0.05, (54, size), named, tried, feasible)
     return BudgetExplorer(report, name="the net", score="accuracy")
+
+
+def kernels(sound=False):
+    """A convolution of pictures or of sound, with a score at two ranks of one form."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        conv = nn.Conv1d(4, 9, 16) if sound else nn.Conv2d(6, 10, 3, padding=1)
+    scored = {"kernel": {1: 0.25, 2: 0.5}}
+    return KernelExplorer(conv, 32 if sound else (12, 9), curves=scored, name="conv1", score="accuracy"), conv
 
 
 NOW = "i => document.querySelectorAll('.lowrank-explorer')[i].lowrank"
@@ -295,11 +307,51 @@ def test_the_numbers_stand_behind_details(show):
     assert tables.nth(3).locator("tbody tr").count() == 3
 
 
-@pytest.mark.parametrize("explorer", [RankExplorer(W), budgets()], ids=["rank", "budget"])
+@pytest.mark.parametrize("sound", [False, True], ids=["pictures", "sound"])
+def test_a_kernel_is_cut_along_the_axis_that_is_chosen(show, sound):
+    explorer, conv = kernels(sound)
+    page = show(explorer)
+    select, slider, output = page.get_by_label("Form of conv1"), page.locator("input"), page.locator("output")
+    options = conv_options(conv, 32 if sound else (12, 9))
+    drawn = []
+    for form in explorer.forms:
+        before = page.evaluate(f"({NOW})(0).form"), slider.input_value()
+        select.select_option(form)
+        mine = [o for o in options.options if o.form == form and o.params < options.params]
+        if before[0] != form:  # as many numbers as before, or the next fewer
+            had = next(o.params for o in explorer.forms[before[0]][int(before[1]) - 1 :])
+            fitting = sum(o.params <= had for o in mine)
+            assert slider.input_value() == str(max(1, fitting))
+        for key, option in (("Home", mine[0]), ("End", mine[-1])):
+            slider.press(key)
+            rank = option.rank if isinstance(option.rank, int) else " \u00d7 ".join(map(str, option.rank))
+            text = f"{form}, rank {rank}: {option.params / options.params:.1%} of the numbers"
+            text = text.replace("%", " %") + f", relative error {100 * round(option.error, 3):.1f} %"
+            assert slider.get_attribute("aria-valuetext") == text
+            assert output.inner_text() == text[0].upper() + text[1:]
+            cells = page.locator(".lowrank-explorer > table td").all_inner_texts()
+            assert cells[1].startswith(f"{option.params:,} of {options.params:,}")
+            assert cells[2].startswith(f"{option.macs:,} of {options.macs:,}")
+            known = {("kernel", 1): "0.2500", ("kernel", 2): "0.5000"}.get(
+                (form, option.rank), "not measured"
+            )
+            assert cells[3] == known
+            label = page.get_by_label("Singular values of the unfolding").get_attribute("aria-label")
+            first = option.rank if isinstance(option.rank, int) else option.rank[0]
+            assert f"unfolding {form}," in label and f"the first {first} of" in label
+            drawn.append(page.locator(".maps svg").evaluate_all("all => all.map((s) => s.innerHTML).join()"))
+        assert page.get_by_label("accuracy against parameters").count() == (form == "kernel")
+    pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
+    assert all(least != most for least, most in pairs) and page.locator(".maps svg").count() == 6
+
+
+@pytest.mark.parametrize(
+    "explorer", [RankExplorer(W), budgets(), kernels()[0]], ids=["rank", "budget", "kernel"]
+)
 def test_jupyterlab_leaves_the_keys_to_the_slider(show, explorer):
     page = show(explorer)
-    ours = page.locator(".lowrank-explorer :is(input, summary, [tabindex])").all()
-    assert len(ours) >= 3
+    ours = page.locator(".lowrank-explorer :is(input, select, summary, [tabindex])").all()
+    assert len(ours) >= 2
     for node in ours:  # Lumino, its shortcut engine, looks for this at the focused element
         assert node.get_attribute("data-lm-suppress-shortcuts") == "true"
 
@@ -349,7 +401,14 @@ def test_inserted_again_as_jupyterlab_does(show):
     [("light", None, False), ("dark", None, True), ("light", "dark", True), ("dark", "light", False)],
 )
 def test_readable_in_light_and_dark(show, scheme, theme, dark):
-    page = show(RankExplorer(W, curve=SEARCH), RankExplorer(LARGE), budgets(), color_scheme=scheme)
+    page = show(
+        RankExplorer(W, curve=SEARCH),
+        RankExplorer(LARGE),
+        budgets(),
+        kernels()[0],
+        kernels(True)[0],
+        color_scheme=scheme,
+    )
     if theme:
         page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
     for summary in page.locator("summary").all():
@@ -365,6 +424,15 @@ def test_readable_in_light_and_dark(show, scheme, theme, dark):
 def test_the_budget_on_a_phone_and_in_the_dark(show):
     page = show(budgets(), viewport={"width": 390, "height": 800}, color_scheme="dark")
     page.locator("summary").press("Enter")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(CONTRAST) >= 7
+    assert faults(page) == []
+
+
+@pytest.mark.parametrize("sound", [False, True], ids=["pictures", "sound"])
+def test_a_kernel_on_a_phone_and_in_the_dark(show, sound):
+    page = show(kernels(sound)[0], viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.locator("select").select_option("kernel")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     assert page.evaluate(CONTRAST) >= 7
     assert faults(page) == []
