@@ -53,6 +53,9 @@ def read_pages(site: Path = SITE) -> list[Page]:
         section = BeautifulSoup(html, "html.parser").find("article").find("section")
         for node in section.select(CHROME):
             node.decompose()
+        for node in section.find_all("audio"):  # its text is for browsers that cannot play it
+            node.string = "The sound is on the site."
+            node.name, node.attrs = "p", {}
         for node in section.find_all("details"):
             node["open"] = ""  # paper cannot unfold
         for token in section.select("pre span"):

@@ -1,6 +1,7 @@
 """The pages of the site as one HTML file, printed by chromium: contents, bookmarks, tags, page numbers."""
 
 import importlib.util
+import logging
 import re
 from html import escape
 from io import BytesIO
@@ -10,6 +11,9 @@ from tempfile import TemporaryDirectory
 from built_pages import ASSETS, CODE_CSS, CONFIG, Page
 from pypdf import PdfReader
 from repository import address
+
+logging.getLogger("pikepdf").setLevel(logging.WARNING)  # it says that it is there
+import pikepdf  # noqa: E402
 
 # matplotlib brings its fonts along: the same page breaks on every machine
 FONTS = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
@@ -134,4 +138,5 @@ def write(pages: list[Page], site: Path, target: Path, browser) -> None:
             name.lstrip("/"): reader.get_destination_page_number(place) + 1
             for name, place in reader.named_destinations.items()
         }
-    target.write_bytes(data)
+    with pikepdf.open(BytesIO(data)) as pdf:  # chromium leaves the tags, half of the file, uncompressed
+        pdf.save(target, object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)
