@@ -36,7 +36,7 @@ def compress_within(
     metric: str | Metric = "accuracy",
     calibration: Any = None,
     refit: bool = True,
-    stretch: float | None = 1.1,
+    stretch: float | None = 1.0,
     pivoted: bool = False,
     steps: int = 12,
     loss: Loss | None = None,
@@ -62,8 +62,8 @@ def compress_within(
             default the validation data. Without any data ranks go by the weights' energy, and no layer is
             refitted.
         refit: Fit each layer to what the ones before it became (``cascade``), which keeps more.
-        stretch: How far a refit may stretch a weight (``cascade``): so little that you can train on what is
-            returned. None gives smaller networks, for when you will not train.
+        stretch: How far a refit may stretch a weight (``cascade``). At 1 you can train on what is returned at
+            rates that a plain truncation bears too; None gives smaller networks, for when you will not train.
         pivoted: Store r(m + n - r) numbers a layer (``PivotedLinear``).
         steps: Budgets tried in each of the two rounds.
         loss: A callable(outputs, batch) -> scalar for the moments, where the labels are no classes.

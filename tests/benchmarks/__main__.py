@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from claims import CLAIMS, Row
+from convolutions import CONVOLUTIONS
 from decompositions import DECOMPOSITIONS
 from grading import Attack, coursework, robustness
 from pitch import pitch_detector
@@ -26,7 +27,7 @@ def main() -> int:
     chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
     claims = [
         claim
-        for claim in [*CLAIMS, *DECOMPOSITIONS, pitch_detector, coursework, robustness]
+        for claim in [*CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, pitch_detector, coursework, robustness]
         if not chosen or claim.__name__ in chosen
     ]
     rows: list[Row | Attack] = []
