@@ -92,7 +92,7 @@ def by_aimet(net: nn.Module, share: float, scheme: str, score: Callable[[nn.Modu
     with TemporaryDirectory() as folder, contextlib.chdir(folder):  # it leaves its scores behind
         small, _ = ModelCompressor.compress_model(
             net,
-            eval_callback=lambda model, *_: score(model) / 100,
+            eval_callback=lambda model, *_, **__: score(model) / 100,
             eval_iterations=None,
             input_shape=(1, 1024),
             compress_scheme=CompressionScheme[scheme],
