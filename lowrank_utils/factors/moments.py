@@ -18,7 +18,8 @@ class Moments:
         samples: Samples seen.
         mean: E[x], (n,).
         covariance: C = E[(x - E x)(x - E x)^T], (n, n).
-        gradient: G = E[g g^T], g the loss's gradient by the layer's output, (m, m); None without labels.
+        gradient: G = E[g g^T], g the gradient of the loss, or of a random direction of the outputs, by the
+            layer's output, (m, m); None if none was taken.
     """
 
     rows: int

@@ -35,22 +35,22 @@ def calibrate(
 
     With labels, g is the gradient of the loss by the layer's output; by default of
     cross_entropy(logits / temperature, y): a temperature above 1 keeps samples in the sum that a trained
-    model is already sure of. With ``target="outputs"`` no labels are needed: g is the gradient of <v, f(x)>,
-    v standard normal, and E[g g^T] = E[J^T J], J the Jacobian of the model's output by the layer's: a change
-    of the layer is weighed by the squared change of the model. The model is copied and run in eval mode; the
-    one given is not touched.
+    model is already sure of. Without labels, g is the gradient of <v, f(x)>, v standard normal, and
+    E[g g^T] = E[J^T J], J the Jacobian of the model's output by the layer's: a change of the layer is weighed
+    by the squared change of the model. The model is copied and run in eval mode; the one that is given is not
+    touched.
 
     Args:
         model: Any module; with labels and no ``loss`` it returns logits (N, C) or (N, T, C).
         X: Samples (N, ...): a tensor, a tuple of arguments, a mapping of named ones; or an iterable of
             batches, of inputs or of pairs ``(inputs, labels)``.
-        y: Labels (N,), or (N, T) for tokens, -100 where there is none; without labels and without ``loss``
-            only inputs are recorded.
+        y: Labels (N,), or (N, T) for tokens, -100 where there is none.
         batch_size: Samples a batch, if X holds all samples.
         temperature: Divisor of the logits, > 0.
         loss: A callable(outputs, batch) -> scalar, summed over samples; ``batch.labels`` are its labels.
         target: ``"labels"``, ``"outputs"`` for random directions of a floating output of any shape, or
-            ``"inputs"`` for no gradients; by default labels where there are any or a loss, else inputs.
+            ``"inputs"`` for no gradients, which is quicker; by default labels where there are any or a loss,
+            else outputs if they are a floating tensor, else inputs.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
 
@@ -70,17 +70,16 @@ def calibrate(
         >>> moments = calibrate(net, torch.eye(3))
         >>> moments["0"].covariance.diagonal().round(decimals=4).tolist()
         [0.2222, 0.2222, 0.2222]
+        >>> moments["0"].gradient.shape, calibrate(net, torch.eye(3), target="inputs")["0"].gradient
+        (torch.Size([2, 2]), None)
     """
     temperature = _checks.real(temperature, "temperature", low=0.0, open_low=True)
     if target is not None:
         _checks.choice(target, "target", ("labels", "outputs", "inputs"))
     if loss is not None and target in ("outputs", "inputs"):
         _checks.value_error("target", target, "'labels' or None where there is a loss")
-    by_labels = loss is None and target != "outputs"  # then a batch without labels has no gradient
-    if target == "outputs":
-        loss = _random_directions()
-    elif loss is None:
-        loss = functools.partial(cross_entropy, temperature=temperature)
+    entropy = functools.partial(cross_entropy, temperature=temperature)
+    directions = _random_directions(asked=target == "outputs")
     model = _checks.module(model)
     names = layers_of(model, layers=layers, skip=skip)
     if not names:
@@ -97,8 +96,14 @@ def calibrate(
             samples += len(batch)
             if target == "labels" and batch.labels is None:
                 _checks.value_error("y", None, "given for target='labels'")
-            graded = target != "inputs" and not (by_labels and batch.labels is None)
-            _run(small, batch.on(small), loss, graded)
+            known = batch.labels is not None and target != "outputs"
+            measure = None if target == "inputs" else loss or (entropy if known else directions)
+            try:
+                _run(small, batch.on(small), measure)
+            except RuntimeError as error:
+                if measure is directions and target is None:
+                    error.add_note("calibrate differentiates the outputs; target='inputs' needs no gradients")
+                raise
     if samples == 0:
         raise ValueError("X has no samples; it must have at least one")
     for name, moments in found.items():
@@ -107,16 +112,23 @@ def calibrate(
         moments.samples = samples
         if moments.gradient is not None:
             moments.gradient /= moments.rows
+            if target is None and not bool(moments.gradient.any()):
+                moments.gradient = None  # nothing to differentiate
     return found
 
 
-def _random_directions() -> Loss:
-    """<v, f(x)>, summed over the samples; each v is standard normal, from a generator of its own."""
+def _random_directions(asked: bool) -> Loss:
+    """<v, f(x)>, summed over the samples; each v is standard normal, from a generator of its own.
+
+    Outputs that are no floating tensor are an error if ``asked``, else they have no gradient.
+    """
     generators: dict[torch.device, torch.Generator] = {}
 
     def product(outputs: Any, batch: Batch) -> Tensor:
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
-            _checks.type_error("model(X)", outputs, "a floating tensor for target='outputs'")
+            if asked:
+                _checks.type_error("model(X)", outputs, "a floating tensor for target='outputs'")
+            return torch.zeros(())
         new = torch.Generator(outputs.device).manual_seed(0)
         generator = generators.setdefault(outputs.device, new)
         v = torch.randn(outputs.shape, generator=generator, device=outputs.device)
@@ -125,11 +137,11 @@ def _random_directions() -> Loss:
     return product
 
 
-def _run(model: nn.Module, batch: Batch, loss: Loss, graded: bool) -> None:
+def _run(model: nn.Module, batch: Batch, loss: Loss | None) -> None:
     """One forward, and one backward where there is something to differentiate."""
-    with torch.set_grad_enabled(graded):
+    with torch.set_grad_enabled(loss is not None):
         outputs = call(model, batch.inputs)
-        if not graded or len(batch) == 0:
+        if loss is None or len(batch) == 0:
             return
         value = loss(outputs, batch)
         if value.requires_grad:  # it does not if no layer was called

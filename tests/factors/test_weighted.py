@@ -235,7 +235,7 @@ def test_compress_with_moments_has_that_error(bias, pivoted):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(9, 7, bias=bias)).double()
     X = 1 + torch.randn(80, 9, dtype=D) @ torch.randn(9, 9, dtype=D)
-    moments = calibrate(net, X)
+    moments = calibrate(net, X, target="inputs")
     before = snapshot(net, X)
     W = net[0].weight.detach().numpy()
     for r in range(1, 7):

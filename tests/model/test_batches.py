@@ -93,9 +93,9 @@ def test_the_same_data_in_every_shape(name):
 
 
 def test_unlabelled_batches_and_two_rows():
-    wanted = calibrate(NET, X[:4])["0"]
+    wanted = calibrate(NET, X[:4], target="inputs")["0"]
     for data in ([X[:2], X[2:4]], iter([X[:2], X[2:4]]), DataLoader(TensorDataset(X[:4]), batch_size=2)):
-        got = calibrate(NET, data)["0"]  # a batch of two rows is no pair
+        got = calibrate(NET, data, target="inputs")["0"]  # a batch of two rows is no pair
         assert (got.rows, got.samples, got.gradient) == (4, 4, None)
         assert torch.allclose(got.covariance, wanted.covariance, atol=1e-7)
 

@@ -204,7 +204,7 @@ def assert_same(small, whole):
 def made(build, seed=0):
     torch.manual_seed(seed)
     model, X = build().to(D), torch.randn(150, 8, dtype=D)
-    moments = calibrate(model, X, batch_size=40)
+    moments = calibrate(model, X, batch_size=40, target="inputs")
     ranks = {name: 3 for i, name in enumerate(moments) if i % 3 != 1}
     return model, X, moments, ranks
 
@@ -262,7 +262,7 @@ def test_what_has_no_blocks_is_run_as_a_whole(name, monkeypatch):
 @pytest.mark.parametrize("name", ZOO)
 def test_everything_else(name, monkeypatch):
     model, _, X, _, _ = case(name, 1)
-    moments = calibrate(model, X)
+    moments = calibrate(model, X, target="inputs")
     small, whole, _ = both_ways(monkeypatch, model, {next(iter(moments)): 2}, X, moments, batch_size=70)
     assert_same(small, whole)
 

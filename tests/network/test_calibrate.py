@@ -58,7 +58,7 @@ def test_every_place_of_a_layer(name):
     x, g = rows_by_hand(model, layer, X, y)
     for size in (1, 5, FEW, 1000):
         check(calibrate(model, X, y, batch_size=size)[layer], x, g, 1e-11)
-    check(calibrate(model, X)[layer], x)
+    check(calibrate(model, X, target="inputs")[layer], x)
     assert snapshot(model, X, y) == before
     assert np.abs(g).max() > 1e-4 and len(x) == FEW * (len(x) // FEW)
 
@@ -74,7 +74,7 @@ def test_temperature(temperature):
 def test_a_large_offset_does_not_cancel(size):
     rng = np.random.default_rng(0)
     x = 1e4 + 1e-3 * rng.standard_normal((500, 6)) @ rng.standard_normal((6, 6))
-    got = calibrate(nn.Linear(6, 2).double(), torch.from_numpy(x), batch_size=size)[""]
+    got = calibrate(nn.Linear(6, 2).double(), torch.from_numpy(x), batch_size=size, target="inputs")[""]
     C = np.cov(x.T, bias=True)
     # sums of 500 numbers of 1e4, each rounded by eps: the mean is off by 1e-12 x sqrt(500), C by its square,
     # and by eps 1e4 in each of the two factors of 1e-3
@@ -109,7 +109,7 @@ def test_iterables_of_batches():
                 torch.testing.assert_close(
                     getattr(got[name], field), getattr(moments, field), rtol=1e-10, atol=1e-14
                 )
-    unlabelled = calibrate(model, [(X[:100], None), (X[100:], None)])
+    unlabelled = calibrate(model, [(X[:100], None), (X[100:], None)], target="inputs")
     assert unlabelled[layer].gradient is None
     torch.testing.assert_close(unlabelled[layer].covariance, wanted[layer].covariance)
 
@@ -135,14 +135,14 @@ def test_a_layer_that_no_row_reaches_in_some_batches():
     net = Lambda(forward, one=nn.Linear(4, 3), two=nn.Linear(4, 3)).double()
     X = torch.randn(30, 4, dtype=torch.float64)
     X[:10, 0] = -1.0
-    got = calibrate(net, X, batch_size=5)
+    got = calibrate(net, X, batch_size=5, target="inputs")
     check(got["one"], X[X[:, 0] > 0].numpy())
     check(got["two"], X[X[:, 0] <= 0].numpy())
 
 
 def test_float32_is_summed_in_float64():
     X = 1000 + torch.randn(3000, 5)
-    got = calibrate(nn.Linear(5, 2), X, batch_size=7)[""]
+    got = calibrate(nn.Linear(5, 2), X, batch_size=7, target="inputs")[""]
     assert got.covariance.dtype == got.mean.dtype == torch.float64
     check(got, X.double().numpy(), room=1e-13)
 
@@ -288,6 +288,22 @@ def test_random_directions_give_the_jacobian():
     state = torch.get_rng_state()
     calibrate(net, X[:5], target="outputs")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_labels_it_is_the_outputs_if_they_can_be():
+    net, X = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(30, 6)
+    got, wanted = calibrate(net, X), calibrate(net, X, target="outputs")
+    assert all(torch.equal(got[name].gradient, wanted[name].gradient) for name in ("0", "2"))
+    classes = Lambda(lambda s, x: s.a(x).argmax(1), a=nn.Linear(6, 3))
+    moments = calibrate(classes, X)["a"]
+    assert moments.gradient is None and moments.rows == 30
+    in_place = Lambda(lambda s, x: s.a(x).exp().mul_(2).exp().unbind()[0].zero_(), a=nn.Linear(6, 3))
+    with pytest.raises(RuntimeError) as caught:
+        calibrate(in_place, X)
+    assert caught.value.__notes__ == [
+        "calibrate differentiates the outputs; target='inputs' needs no gradients"
+    ]
+    assert calibrate(in_place, X, target="inputs")["a"].gradient is None
 
 
 def test_the_target_says_what_is_differentiated():

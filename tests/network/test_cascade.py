@@ -150,7 +150,7 @@ def test_the_second_low_rank_layer_is_a_reduced_rank_regression():
     net = nn.Sequential(nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 6)).double()
     X = 1 + torch.randn(200, 9, dtype=D)
     for r in (1, 2, 4, 6):
-        small = cascade(net, {"0": 2, "2": r}, X, calibrate(net, X), ridge=1e-12)
+        small = cascade(net, {"0": 2, "2": r}, X, calibrate(net, X, target="inputs"), ridge=1e-12)
         with torch.no_grad():
             x, y, got = small[:2](X).numpy(), net(X).numpy(), small(X).numpy()
         x, centred = x - x.mean(0), y - y.mean(0)
@@ -158,7 +158,7 @@ def test_the_second_low_rank_layer_is_a_reduced_rank_regression():
         S = np.linalg.svd(fitted, compute_uv=False)
         optimum = ((centred - fitted) ** 2).sum() + (S[r:] ** 2).sum()
         assert abs(((got - y) ** 2).sum() / optimum - 1) < 1e-6
-        factors = compress(net, {"2": r}, moments=calibrate(net, X))[2]
+        factors = compress(net, {"2": r}, moments=calibrate(net, X, target="inputs"))[2]
         with torch.no_grad():
             assert ((factors(small[:2](X)).numpy() - y) ** 2).sum() > 1.01 * optimum
 
