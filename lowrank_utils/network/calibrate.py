@@ -17,6 +17,7 @@ from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import hooked_input, layers_of
 from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
+from lowrank_utils.network.inputs import Inputs
 
 
 def calibrate(
@@ -86,9 +87,10 @@ def calibrate(
         _checks.value_error("model", model, "a module with a layer that can have a rank")
     small = copied(model).eval().requires_grad_(False)
     found: dict[str, Moments] = {}
+    inputs = Inputs(found)
     for name in names:
         small.get_submodule(name).register_forward_hook(
-            _recorder(name, found), with_kwargs=True, prepend=True
+            _recorder(name, inputs), with_kwargs=True, prepend=True
         )
     samples = 0
     with plainly():
@@ -104,6 +106,7 @@ def calibrate(
                 if measure is directions and target is None:
                     error.add_note("calibrate differentiates the outputs; target='inputs' needs no gradients")
                 raise
+            inputs.forget()
     if samples == 0:
         raise ValueError("X has no samples; it must have at least one")
     for name, moments in found.items():
@@ -148,19 +151,16 @@ def _run(model: nn.Module, batch: Batch, loss: Loss | None) -> None:
             value.backward()  # type: ignore[no-untyped-call]
 
 
-def _recorder(name: str, found: dict[str, Moments]) -> Callable[..., Tensor | None]:
+def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
     def record(
         layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> Tensor | None:
         seen = layer_view(layer)
-        m, n = seen.weight.shape
-        if name not in found:
-            found[name] = Moments.empty(n, output.device)
-        moments = found[name]
-        moments.add(seen.rows(hooked_input(args, kwargs).detach()).double())
+        moments = inputs.add(name, seen, hooked_input(args, kwargs))
         if not torch.is_grad_enabled():
             return None
         if moments.gradient is None:
+            m = len(seen.weight)
             moments.gradient = torch.zeros(m, m, dtype=torch.float64, device=output.device)
         total = moments.gradient
 
