@@ -47,8 +47,8 @@ def compress_within(
     r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
 
     Ranks are allocated (``allocate_ranks``) for ``steps`` budgets from the least possible to all, evenly on
-    a log scale, then for ``steps`` more between the smallest feasible one and the next below. There is no
-    gradient step. Without a refit batch norms are brought back on the calibration data.
+    a log scale, then for ``steps`` more between the smallest feasible one, or all, and the next below. There
+    is no gradient step. Without a refit batch norms are brought back on the calibration data.
 
     Args:
         model: Any module; it is not changed.
@@ -138,12 +138,11 @@ def compress_within(
         for budget in coarse:
             attempt(float(budget))
             bar.update()
-        if fitting:
-            best = fitting[min(fitting)][0]
-            below = max((b for b in coarse if b < best), default=least)
-            for budget in np.geomspace(max(below, least * (1 + 1e-9)), best, steps + 2)[1:-1]:
-                attempt(float(budget))
-                bar.update()
+        best = fitting[min(fitting)][0] if fitting else 1.0
+        below = max((b for b in coarse if b < best), default=least)
+        for budget in np.geomspace(max(below, least * (1 + 1e-9)), best, steps + 2)[1:-1]:
+            attempt(float(budget))
+            bar.update()
     small = fitting[min(fitting)][1] if fitting else copied(model)
     rows = layer_reporter(model, moments, options, factors, harm)
     value, ranks = frontier[min(fitting)] if fitting else (baseline, {})

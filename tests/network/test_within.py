@@ -112,6 +112,14 @@ def test_the_report_is_true(trained, max_drop, pivoted, refit):
     assert kinds == {PivotedLinear if pivoted else LowRankLinear}
 
 
+def test_none_of_the_first_budgets_need_fit(trained):
+    """With two steps they are the least possible one, and all."""
+    net, train, (X, y) = trained
+    small, report = compress_within(net, X, y, max_drop=0.03, calibration=train, steps=2)
+    assert report.feasible and report.params[1] == count_params(small) < count_params(net)
+    assert min(report.frontier) < report.params[1]
+
+
 def test_a_larger_drop_never_gives_a_larger_net(trained):
     net, train, (X, y) = trained
     sizes = [
