@@ -1,0 +1,133 @@
+"""Many independent tasks, one for each point of a grid: on one core, on many, or on a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from tqdm import tqdm
+
+from lowrank_utils import _checks
+from lowrank_utils.cost.macs import generators_kept
+
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What ``sweep`` found.
+
+    Attributes:
+        points: The grid's points in order, each ``{axis: value}``.
+        values: What the task returned at each of them, None where it failed.
+        failed: ``{position in points: the last error's words}``.
+        tries: Calls of the task at each point, 1 where the first one did.
+    """
+
+    points: tuple[Point, ...]
+    values: tuple[Any, ...]
+    failed: Mapping[int, str]
+    tries: tuple[int, ...]
+
+    def over(self, axis: str) -> dict[tuple[Any, ...], list[Any]]:
+        """Values along one axis, such as the seeds, without failures: ``{the other axes' values: [values]}``.
+
+        Args:
+            axis: Name of the axis.
+
+        Raises:
+            ValueError: If the grid has no such axis.
+        """
+        _checks.choice(axis, "axis", self.points[0])
+        found: dict[tuple[Any, ...], list[Any]] = {}
+        for i, (point, value) in enumerate(zip(self.points, self.values, strict=True)):
+            key = tuple(v for name, v in point.items() if name != axis)
+            along = found.setdefault(key, [])
+            if i not in self.failed:
+                along.append(value)
+        return found
+
+
+def sweep(
+    task: Callable[..., Any],
+    axes: Mapping[str, Iterable[Any]],
+    *,
+    n_jobs: int | None = None,
+    retries: int = 1,
+) -> Sweep:
+    r"""``task(**point)`` at every point of a grid, such as layer x rank x seed.
+
+    Each call starts from generators (torch, numpy, random) seeded by its own point, on one thread: what it
+    returns hangs neither on the order nor on who runs it, and is the same on one core and on a cluster. A
+    task that raises is tried again, and noted if it keeps failing; the others go on.
+
+    ``joblib`` runs the tasks, so its backends do: ``with joblib.parallel_config(backend="dask"): ...`` sends
+    them to a Dask cluster, Ray registers itself likewise.
+
+    Args:
+        task: Called with the point's values by name. For processes of their own it must be a function of a
+            module, and what it closes over is sent along.
+        axes: ``{name: values}``; the last axis varies fastest.
+        n_jobs: Processes, as in ``joblib.Parallel``; None for what ``joblib.parallel_config`` says, else one.
+        retries: How often a task that raised is tried again.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If there is no axis, one has no values, or a number is out of range.
+
+    Example:
+        >>> found = sweep(lambda rank, seed: rank * 10 + seed, {"rank": [1, 2], "seed": [0, 1]})
+        >>> found.over("seed")
+        {(1,): [10, 11], (2,): [20, 21]}
+    """
+    if not callable(task):
+        _checks.type_error("task", task, "a function")
+    if not isinstance(axes, Mapping):
+        _checks.type_error("axes", axes, "a mapping {name: values}")
+    retries = _checks.integer(retries, "retries", low=0)
+    lists = {name: list(values) for name, values in axes.items()}
+    if not lists or not all(lists.values()):
+        _checks.value_error("axes", lists, "a mapping with at least one axis, and values on each")
+    points = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    jobs = (delayed(_tried)(task, point, retries) for point in points)
+    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    values, failed, tries = [], dict[int, str](), []
+    with tqdm(points, desc="sweep", unit="task", leave=False, delay=1.0) as bar:
+        for i, (_, (value, error, calls)) in enumerate(zip(bar, results, strict=True)):
+            values.append(value)
+            tries.append(calls)
+            if error:
+                failed[i] = error
+    return Sweep(tuple(points), tuple(values), failed, tuple(tries))
+
+
+def _tried(task: Callable[..., Any], point: Point, retries: int) -> tuple[Any, str, int]:
+    """What the task returns, the last error's words, and the number of calls."""
+    threads, error = torch.get_num_threads(), ""
+    torch.set_num_threads(1)
+    try:
+        with generators_kept():
+            for calls in range(1, retries + 2):
+                _seed(point)
+                try:
+                    return task(**point), "", calls
+                except Exception as raised:
+                    error = f"{type(raised).__name__}: {raised}"
+    finally:
+        torch.set_num_threads(threads)
+    return None, error, retries + 1
+
+
+def _seed(point: Point) -> None:
+    """Every generator from the point alone; Python's own hash of a text differs from process to process."""
+    number = int.from_bytes(hashlib.sha256(repr(sorted(point.items())).encode()).digest()[:4], "big")
+    torch.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)

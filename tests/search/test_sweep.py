@@ -1,0 +1,113 @@
+"""Sweeps: the same values on one process and on two, in any order; failures are tried again, and noted."""
+
+import random
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from lowrank_utils import sweep
+
+AXES = {"layer": ["a", "b"], "rank": [1, 2, 4], "seed": [0, 1]}
+
+
+def draws(layer, rank, seed):
+    """What depends on every generator, and on threads if there were two."""
+    W = torch.randn(40, 40)
+    return float(torch.linalg.svdvals(W)[rank]) + np.random.rand() + random.random() + seed
+
+
+def test_order_and_values():
+    found = sweep(lambda **point: tuple(point.values()), AXES)
+    expected = [(layer, r, seed) for layer in "ab" for r in (1, 2, 4) for seed in (0, 1)]
+    assert list(found.values) == expected == [tuple(point.values()) for point in found.points]
+    assert found.tries == (1,) * 12 and found.failed == {}
+
+
+def test_bit_for_bit_on_two_processes_and_with_other_points():
+    alone = sweep(draws, AXES)
+    assert len(set(alone.values)) == len(alone.values)
+    assert sweep(draws, AXES, n_jobs=2).values == alone.values
+    with joblib.parallel_config(backend="threading", n_jobs=1):
+        assert sweep(draws, AXES).values == alone.values
+    turned = sweep(draws, {"seed": [1], "rank": [4], "layer": ["b"]})  # one point, in another order of axes
+    assert turned.values[0] == alone.values[-1]
+
+
+def test_generators_and_threads_are_left_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = sweep(lambda seed: torch.get_num_threads(), {"seed": [0, 1]})
+        assert found.values == (1, 1) and torch.get_num_threads() == 2
+        sweep(draws, AXES)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[2]
+    assert np.array_equal(np.random.get_state()[1], before[1])
+
+
+class Flaky:
+    """Fails at some points for the first few calls."""
+
+    def __init__(self, times):
+        self.left = dict(times)
+
+    def __call__(self, seed):
+        value = torch.rand(1).item()  # a second try must draw the same
+        if self.left.get(seed, 0) > 0:
+            self.left[seed] -= 1
+            raise OSError(f"the disk of task {seed} is full")
+        return value
+
+
+def test_a_failing_task_is_tried_again_and_gives_the_same():
+    calm = sweep(Flaky({}), {"seed": range(4)})
+    found = sweep(Flaky({1: 1, 2: 2}), {"seed": range(4)}, retries=2)
+    assert found.values == calm.values and found.tries == (1, 2, 3, 1) and not found.failed
+
+
+def test_what_keeps_failing_is_noted_and_the_others_go_on():
+    found = sweep(Flaky({2: 9}), {"seed": range(4)}, retries=1)
+    assert found.failed == {2: "OSError: the disk of task 2 is full"}
+    assert found.values[2] is None and found.tries == (1, 1, 2, 1)
+    assert len(found.over("seed")[()]) == 3
+
+
+def test_an_interrupt_is_no_failure():
+    def stop(seed):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(stop, {"seed": [0]})
+
+
+def test_over():
+    found = sweep(lambda rank, seed: 10 * rank + seed, {"rank": [1, 2], "seed": [0, 1, 2]})
+    assert found.over("seed") == {(1,): [10, 11, 12], (2,): [20, 21, 22]}
+    assert found.over("rank") == {(0,): [10, 20], (1,): [11, 21], (2,): [12, 22]}
+    with pytest.raises(ValueError, match="axis='layer' must be one of 'rank', 'seed'"):
+        found.over("layer")
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "words"),
+    [
+        ((3, AXES), TypeError, "task=3 must be a function"),
+        ((draws, [1, 2]), TypeError, r"axes=\[1, 2\] must be a mapping"),
+        ((draws, {}), ValueError, "axes={} must be a mapping with at least one axis"),
+        ((draws, {"seed": []}), ValueError, "axes={'seed': \\[\\]} must be"),
+    ],
+)
+def test_bad_input(told, error, words):
+    with pytest.raises(error, match=words):
+        sweep(*told)
+
+
+@pytest.mark.parametrize("bad", [-1, 1.5, "1"])
+def test_bad_retries(bad):
+    with pytest.raises((ValueError, TypeError), match="retries=.* must be an integer >= 0"):
+        sweep(draws, AXES, retries=bad)
