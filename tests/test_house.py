@@ -30,6 +30,8 @@ ROOMS = (  # each may import from those above it, and from itself
     "lab",
     "explorers",
     "exercises",
+    "command",
+    "__main__",
 )
 LEAF = "plotting"  # may import all of them, and nobody but the exercises imports it
 DESIGN = set(

@@ -1,0 +1,1 @@
+"""The package from the command line."""

@@ -1,0 +1,97 @@
+"""``compress``: the smallest program that keeps a metric within a drop, in plain torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lowrank_utils.command.files import (
+    Refused,
+    as_json,
+    pair,
+    read_arrays,
+    read_program,
+    write_program,
+)
+from lowrank_utils.cost.macs import count_macs
+from lowrank_utils.model.metrics import accuracy, auc
+from lowrank_utils.network.plain import to_plain
+from lowrank_utils.network.within import compress_within
+
+METRICS = {"accuracy": accuracy, "auc": auc}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this command is told."""
+    parser.add_argument("model", type=Path, metavar="MODEL.pt2", help="what torch.export.save wrote")
+    parser.add_argument(
+        "--data",
+        metavar="FILE.npz",
+        required=True,
+        help="arrays X_val and y_val, on which the ranks are chosen; if they are there, X_train and y_train "
+        "to calibrate on, and X_test and y_test for the report",
+    )
+    parser.add_argument(
+        "--max-drop", type=float, required=True, help="largest drop of the metric, 0.01 for a point"
+    )
+    parser.add_argument(
+        "--output", metavar="SMALL.pt2", required=True, help="where to write the smaller program"
+    )
+    parser.add_argument("--metric", choices=sorted(METRICS), default="accuracy")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers to leave dense")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(told: argparse.Namespace, say: Any) -> int:
+    """Compress and write: 0; or 1 where nothing smaller keeps the metric, and nothing is written."""
+    output = Path(told.output)
+    if output.suffix != ".pt2" or not output.absolute().parent.is_dir():
+        raise Refused("--output", output, "a file NAME.pt2 in a folder that exists")
+    if not told.max_drop >= 0:
+        raise Refused("--max-drop", told.max_drop, "a number >= 0")
+    say("reading program and data")
+    program, model = read_program(told.model)
+    arrays = read_arrays("--data", Path(told.data))
+    validation = pair("--data", arrays, "val", needed=True)
+    calibration = pair("--data", arrays, "train", needed=False)
+    test = pair("--data", arrays, "test", needed=False)
+    unknown = sorted(set(told.skip) - {name for name, _ in model.named_modules()})
+    if unknown:
+        raise Refused("--skip", unknown[0], f"one of the layers {[n for n, _ in model.named_children()]}")
+    say("choosing ranks")
+    if validation is None:
+        raise Refused("--data", sorted(arrays), "arrays among which are X_val and y_val")
+    X, y = validation
+    try:
+        small, report = compress_within(
+            model, X, y, max_drop=told.max_drop, metric=told.metric, calibration=calibration, skip=told.skip
+        )
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise Refused("--data", told.data, f"data that the model can be called with ({first})") from error
+    card: dict[str, Any] = {
+        "feasible": report.feasible,
+        "metric": told.metric,
+        "max_drop": told.max_drop,
+        "params": report.params,
+        "macs_a_sample": [count_macs(net, X[:1]) for net in (model, small)],
+        "validation": [report.baseline, report.score],
+        "ranks": {row.layer: row.rank for row in report.layers},
+    }
+    if test is not None:
+        card["test"] = [METRICS[told.metric](net, *test) for net in (model, small)]
+    if report.feasible:
+        say("writing")
+        write_program(to_plain(small).eval(), program, (X[:2],), output)
+        card["written"] = str(output)
+    if told.json:
+        print(as_json(card))
+    else:
+        print(report)
+        print("MACs a sample: {:,} -> {:,}".format(*card["macs_a_sample"]))
+        if test is not None:
+            print("test data: {} {:.4f} -> {:.4f}".format(told.metric, *card["test"]))
+        if report.feasible:
+            print(f"written: {output}")
+    return 0 if report.feasible else 1

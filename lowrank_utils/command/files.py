@@ -1,0 +1,110 @@
+"""What the commands read and write: exported programs, and arrays. None of it runs code of yours."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lowrank_utils.network.exported import from_exported
+
+_SHAPE = re.compile(r"\d+(x\d+)*")
+
+
+class Refused(Exception):  # no error of the program, but the end of a command
+    """An argument that cannot be used; its text names the argument, its value and the limit."""
+
+    def __init__(self, argument: str, value: object, limit: str) -> None:
+        super().__init__(f"argument {argument}: {value} must be {limit}")
+
+
+def read_program(path: Path) -> tuple[Any, nn.Module]:
+    """The exported program of a file, and its module with layers."""
+    if path.suffix != ".pt2" or not path.is_file():
+        raise Refused("MODEL", path, "a file NAME.pt2 that torch.export.save wrote")
+    torch_says = logging.getLogger("torch.export")
+    level = torch_says.level
+    torch_says.setLevel(logging.ERROR)  # a traceback, where the file is none of its own
+    try:
+        program = torch.export.load(path)
+        return program, from_exported(program)
+    except Exception as error:  # torch raises what it likes on a file that is none of its own
+        limit = f"a file NAME.pt2 that torch.export.save wrote ({_first_line(error)})"
+        raise Refused("MODEL", path, limit) from error
+    finally:
+        torch_says.setLevel(level)
+
+
+def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
+    """Inputs of one call: from a file, random ones of a shape, or those of the export."""
+    if told is None:
+        if program.example_inputs is None:
+            raise Refused("--input", None, "a file or a shape: the program has no example of its own")
+        args, kwargs = program.example_inputs
+        if kwargs:
+            raise Refused("MODEL", sorted(kwargs), "exported with inputs by position, not by name")
+        return tuple(args)
+    if _SHAPE.fullmatch(told):
+        sizes = [int(size) for size in told.split("x")]
+        if not all(sizes):
+            raise Refused("--input", told, "a shape of positive sizes, such as 8x3x224x224")
+        return (torch.randn(sizes, generator=torch.Generator().manual_seed(0)),)
+    arrays = read_arrays("--input", Path(told))
+    return tuple(arrays.values())
+
+
+def read_arrays(argument: str, path: Path) -> dict[str, Tensor]:
+    """Tensors of a file: {name: array} of .npz, one array of .npy."""
+    limit = "a file NAME.npz or NAME.npy of numpy arrays"
+    limit += ", or a shape such as 8x3x224x224" if argument == "--input" else ""
+    if path.suffix not in (".npz", ".npy") or not path.is_file():
+        raise Refused(argument, path, limit)
+    try:
+        read = np.load(path, allow_pickle=False)
+        arrays = dict(read) if path.suffix == ".npz" else {"X": read}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise Refused(argument, path, f"{limit} ({_first_line(error)})") from error
+
+
+def pair(
+    argument: str, arrays: Mapping[str, Tensor], part: str, *, needed: bool
+) -> tuple[Tensor, Tensor] | None:
+    """``X_part`` and ``y_part`` of a file, as many of one as of the other."""
+    names = f"X_{part}", f"y_{part}"
+    found = [arrays.get(name) for name in names]
+    X, y = found
+    if X is None and y is None and not needed:
+        return None
+    if X is None or y is None:
+        raise Refused(argument, sorted(arrays), f"arrays among which are {names[0]} and {names[1]}")
+    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y) or len(X) == 0:
+        shapes = f"{names[0]} {tuple(X.shape)} and {names[1]} {tuple(y.shape)}"
+        raise Refused(argument, shapes, "arrays of as many samples, at least one")
+    return X, y
+
+
+def write_program(model: nn.Module, like: Any, inputs: tuple[Any, ...], path: Path) -> None:
+    """Export a model and save it; a batch of any size where the program that it was made from had one."""
+    dynamic: Any = None
+    if like.range_constraints:
+        dynamic = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) else None for x in inputs)
+    program = torch.export.export(model, inputs, dynamic_shapes=dynamic)
+    torch.export.save(program, path)
+
+
+def as_json(told: Mapping[str, Any]) -> str:
+    """One object, with keys in the order given."""
+    return json.dumps(told, indent=2, default=str)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

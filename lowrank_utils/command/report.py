@@ -1,0 +1,56 @@
+"""``report``: which layers hold a model's numbers, multiply-adds and time, and what a rank could save."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lowrank_utils.command.files import Refused, as_json, read_inputs, read_program
+from lowrank_utils.cost.survey import survey
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this command is told."""
+    parser.add_argument("model", type=Path, metavar="MODEL.pt2", help="what torch.export.save wrote")
+    parser.add_argument(
+        "--input",
+        metavar="SHAPE|FILE",
+        help="8x3x224x224 for random numbers, or a .npy or .npz file; by default what it was exported with",
+    )
+    parser.add_argument("--no-timing", action="store_true", help="counts alone, no predicted times")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(told: argparse.Namespace, say: Any) -> int:
+    """Print the survey; 0."""
+    say("reading the program")
+    program, model = read_program(told.model)
+    inputs = read_inputs(told.input, program)
+    say("counting" if told.no_timing else "counting, and timing this machine")
+    try:
+        found = survey(model, *inputs, timing=not told.no_timing)
+    except (RuntimeError, TypeError, IndexError) as error:
+        shapes = [tuple(getattr(x, "shape", ())) for x in inputs]
+        first = str(error).strip().partition("\n")[0]
+        raise Refused("--input", shapes, f"what the model can be called with ({first})") from error
+    if not told.json:
+        print(found)
+        return 0
+    card: dict[str, Any] = {
+        "params": found.params,
+        "macs": found.macs,
+        "params_share": found.params_share,
+        "macs_share": found.macs_share,
+        "layers": [asdict(row) for row in found.rows],
+    }
+    if found.prediction is not None:
+        both = found.prediction
+        card["at_half"] = {
+            "dense_ms": both.dense_ms,
+            "low_rank_ms": both.low_rank_ms,
+            "speedup": both.speedup,
+        }
+    print(as_json(card))
+    return 0

@@ -1,0 +1,169 @@
+"""The command line: what it prints and writes, how it ends, and which argument an error names."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim, export, load, save
+
+from lowrank_utils import accuracy, count_macs, count_params, from_exported
+from lowrank_utils.command.run import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A net whose first layer has rank 2, its program, and data that it labels itself."""
+    path = tmp_path_factory.mktemp("command")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 3)).eval()
+    net[0].weight.data = torch.randn(16, 2) @ torch.randn(2, 12)
+    X = torch.randn(303, 12)
+    y = net(X).argmax(1)
+    save(export(net, (X[:2],), dynamic_shapes=({0: Dim.AUTO},)), path / "net.pt2")
+    parts = {"val": slice(0, 101), "train": slice(101, 202), "test": slice(202, 303)}
+    arrays = {}
+    for part, rows in parts.items():
+        arrays |= {f"X_{part}": X[rows].numpy(), f"y_{part}": y[rows].numpy()}
+    np.savez(path / "data.npz", **arrays)
+    np.savez(path / "val.npz", X_val=arrays["X_val"], y_val=arrays["y_val"])
+    np.savez(path / "other.npz", X=arrays["X_val"])
+    np.savez(path / "short.npz", X_val=arrays["X_val"], y_val=arrays["y_val"][:5])
+    np.savez(path / "wide.npz", X_val=np.zeros((4, 13), "float32"), y_val=np.zeros(4, "int64"))
+    np.savez(path / "pickled.npz", X_val=np.array([{}], dtype=object), y_val=np.zeros(1))
+    np.save(path / "rows.npy", arrays["X_val"][:5])
+    (path / "text.npz").write_text("no arrays")
+    (path / "text.pt2").write_text("no program")
+    torch.save(net.state_dict(), path / "net.pt")
+    return path, net, arrays
+
+
+def run(folder, capsys, *words, output=None):
+    """Exit code, stdout and stderr of a command, whose words ending in a suffix are files of the folder."""
+    files = {word: str(folder / word) for word in words if word.endswith((".pt2", ".npz", ".npy", ".pt"))}
+    told = [files.get(word, word) for word in words]
+    try:
+        code = main(told if output is None else [*told, "--output", str(output)])
+    except SystemExit as end:  # argparse's
+        code = end.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_report(folder, capsys):
+    path, net, _ = folder
+    code, out, err = run(path, capsys, "report", "net.pt2", "--input", "8x12", "--no-timing", "--json")
+    card = json.loads(out)
+    assert code == 0 and "counting" in err
+    assert card["params"] == count_params(net) and card["macs"] == count_macs(net, torch.zeros(8, 12))
+    first, second = card["layers"]
+    assert (first["layer"], first["shape"], first["energy_rank"] <= 2) == ("0", [16, 12], True)
+    assert (second["layer"], second["macs"]) == ("2", 8 * 16 * 3)
+
+
+@pytest.mark.parametrize(("told", "rows"), [([], 2), (["--input", "rows.npy"], 5)])
+def test_report_on_its_own_example_and_on_a_file(folder, capsys, told, rows):
+    path, net, _ = folder
+    code, out, err = run(path, capsys, "report", "net.pt2", "--no-timing", "--quiet", *told)
+    assert (code, err) == (0, "")
+    assert f"{count_macs(net, torch.zeros(rows, 12)):,} MACs" in out
+
+
+def test_report_with_times(folder, capsys):
+    code, out, _ = run(folder[0], capsys, "report", "net.pt2", "--json")
+    assert code == 0 and json.loads(out)["at_half"]["dense_ms"] > 0
+
+
+def test_compress_writes_a_smaller_program_that_keeps_the_metric(folder, capsys, tmp_path):
+    path, net, arrays = folder
+    small = tmp_path / "small.pt2"
+    words = ["compress", "net.pt2", "--data", "data.npz", "--max-drop", "0.02", "--json"]
+    code, out, err = run(path, capsys, *words, output=small)
+    card = json.loads(out)
+    assert code == 0 and card["feasible"] and "choosing ranks" in err
+    assert card["ranks"]["0"] <= 2 and card["params"][1] < card["params"][0] == count_params(net)
+    program = load(small)
+    model = from_exported(program)
+    test = [torch.from_numpy(arrays[name]) for name in ("X_test", "y_test")]
+    assert card["test"] == pytest.approx([1.0, accuracy(model, *test)])
+    assert card["validation"][0] - card["validation"][1] <= 0.02
+    assert count_params(model) == card["params"][1]
+    assert program.module()(test[0][:77]).shape == (77, 3)  # any batch, as before
+
+
+def test_compress_says_what_it_did(folder, capsys, tmp_path):
+    words = ["compress", "net.pt2", "--data", "val.npz", "--max-drop", "0.02", "--quiet"]
+    code, out, err = run(
+        folder[0], capsys, *words, "--skip", "2", "--metric", "auc", output=tmp_path / "s.pt2"
+    )
+    assert (code, err) == (0, "") and "MACs a sample" in out and "test data" not in out
+    assert out.splitlines()[1].split()[0] == "0" and "written: " in out
+
+
+def test_nothing_found_is_exit_code_1_and_writes_nothing(capsys, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Linear(2, 2)  # no rank of it saves numbers
+    X = torch.randn(50, 2)
+    save(export(net, (X[:2],), dynamic_shapes=({0: Dim.AUTO},)), tmp_path / "net.pt2")
+    np.savez(tmp_path / "d.npz", X_val=X, y_val=net(X).argmax(1))
+    words = ["compress", "net.pt2", "--data", "d.npz", "--max-drop", "0", "--quiet"]
+    code, out, _ = run(tmp_path, capsys, *words, output=tmp_path / "s.pt2")
+    assert code == 1 and "nothing smaller keeps the metric" in out
+    assert not (tmp_path / "s.pt2").exists()
+
+
+GOOD = ["--max-drop", "0.1", "--output", "out.pt2"]
+REPORT = [
+    ("none.pt2", "argument MODEL: .*none.pt2 must be a file NAME.pt2"),
+    ("net.pt", "argument MODEL: .*net.pt must be a file NAME.pt2"),
+    ("text.pt2", "argument MODEL: .*text.pt2 must be"),
+    ("net.pt2 --input 8x13", r"argument --input: \[\(8, 13\)\] must be what"),
+    ("net.pt2 --input 0x12", "argument --input: 0x12 must be a shape of positive"),
+    ("net.pt2 --input eight", "argument --input: eight must be .* or a shape"),
+    ("net.pt2 --input none.npy", "argument --input: .*none.npy must be"),
+    ("net.pt2 --rank 3", "unrecognized arguments: --rank"),
+]
+COMPRESS = [
+    ("--data none.npz", "argument --data: .*none.npz must be"),
+    ("--data text.npz", "argument --data: .*text.npz must be"),
+    ("--data pickled.npz", "argument --data: .*pickled.npz must be"),
+    ("--data other.npz", "argument --data: .*'X'.* must be arrays among which"),
+    ("--data short.npz", r"argument --data: X_val \(101, 12\) and y_val \(5,\)"),
+    ("--data wide.npz", "argument --data: .* the model can be called"),
+    ("--data val.npz --skip 9", "argument --skip: 9 must be"),
+    ("--data val.npz --max-drop -1", "argument --max-drop: -1.0 must be"),
+    ("--data val.npz --max-drop nan", "argument --max-drop: nan must be"),
+    ("--data val.npz --max-drop a", "argument --max-drop: invalid"),
+    ("--data val.npz --output o.pt", "argument --output: .*o.pt"),
+    ("--data val.npz --metric f1", "argument --metric: invalid"),
+]
+WRONG = [
+    ([], "required: COMMAND"),
+    (["shrink", "net.pt2"], "argument COMMAND: invalid choice: 'shrink'"),
+    (["compress", "net.pt2", *GOOD], "required: --data"),
+    *((["report", *words.split()], said) for words, said in REPORT),
+    *((["compress", "net.pt2", *GOOD, *words.split()], said) for words, said in COMPRESS),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), WRONG, ids=lambda part: " ".join(part) if isinstance(part, list) else ""
+)
+def test_an_error_names_the_argument_and_ends_with_2(folder, capsys, words, said):
+    code, out, err = run(folder[0], capsys, *words)
+    assert (code, out) == (2, "")
+    assert re.search(said, err.splitlines()[-1]), err
+    assert "Traceback" not in err and not (folder[0] / "out.pt2").exists()
+
+
+def test_as_a_program():
+    told = subprocess.run(
+        [sys.executable, "-m", "lowrank_utils", "--help"], capture_output=True, text=True, timeout=240
+    )
+    assert told.returncode == 0 and "exit codes: 0 done" in told.stdout
+    for command in ("report", "compress"):
+        assert command in told.stdout
