@@ -20,7 +20,7 @@ NOISE ?= 1:0 1:1 1:2 1:3 1:4 16:0 16:1 16:2
 PROCESSORS ?= default:COMPATIBLE:1 default:COMPATIBLE:2 avx2:AVX2:1 avx2:AVX2:2
 # what reads the book, or runs a whole notebook, is no test of the package
 PACKAGE_TESTS := $(filter-out $(patsubst %,tests/test_%.py,book readme setup budgets figures rounding_noise), \
-  $(wildcard tests/test_*.py)) $(wildcard $(patsubst %,tests/%,factors layers cost model search network lab explorers exercises))
+  $(wildcard tests/test_*.py)) $(wildcard $(patsubst %,tests/%,factors layers cost model search network lab explorers exercises command))
 NBVAL := -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-env
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html

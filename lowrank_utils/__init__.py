@@ -4,9 +4,12 @@ from lowrank_utils.cost.activations import activation_bytes
 from lowrank_utils.cost.by_layer import LayerCost, LayerTable, cost_by_layer
 from lowrank_utils.cost.counters import flopth_counts
 from lowrank_utils.cost.latency import measure_latency
+from lowrank_utils.cost.machine import Machine
 from lowrank_utils.cost.macs import count_macs
+from lowrank_utils.cost.predict import Prediction, predict_speedup
 from lowrank_utils.cost.size import count_params, size_bytes
 from lowrank_utils.cost.speed import Speed, measure_speed
+from lowrank_utils.cost.survey import Survey, SurveyRow, survey
 from lowrank_utils.cost.table import Cost, CostTable, cost_table
 from lowrank_utils.explorers.budget import BudgetExplorer
 from lowrank_utils.explorers.kernel import KernelExplorer
@@ -34,13 +37,16 @@ from lowrank_utils.network.allocate import allocate_ranks
 from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
 from lowrank_utils.network.compress import compress
+from lowrank_utils.network.exported import from_exported
 from lowrank_utils.network.harm import Harm, HarmCurve, LayerHarm
 from lowrank_utils.network.measure import measure_harm
 from lowrank_utils.network.norms import recalibrate_norms
+from lowrank_utils.network.plain import to_plain
 from lowrank_utils.network.report import LayerReport, Report
 from lowrank_utils.network.within import compress_within
 from lowrank_utils.search.find_rank import RankSearch, find_rank
 from lowrank_utils.search.optimize_rank import OptimizeRank
+from lowrank_utils.search.sweep import Sweep, sweep
 
 __all__ = [
     "Batch",
@@ -59,16 +65,21 @@ __all__ = [
     "LayerView",
     "LowRankConv",
     "LowRankLinear",
+    "Machine",
     "Moments",
     "Net",
     "NetLite",
     "OptimizeRank",
     "PivotedLinear",
+    "Prediction",
     "RankExplorer",
     "RankSearch",
     "Report",
     "Speed",
     "Split",
+    "Survey",
+    "SurveyRow",
+    "Sweep",
     "UnpackedAttention",
     "WeightedFactors",
     "accuracy",
@@ -88,6 +99,7 @@ __all__ = [
     "evbmf_rank",
     "find_rank",
     "flopth_counts",
+    "from_exported",
     "gavish_donoho_rank",
     "layer_view",
     "load_split",
@@ -95,12 +107,16 @@ __all__ = [
     "measure_harm",
     "measure_latency",
     "measure_speed",
+    "predict_speedup",
     "rank_for_energy",
     "recalibrate_norms",
     "relative_error",
     "set_seed",
     "singular_values",
     "size_bytes",
+    "survey",
+    "sweep",
+    "to_plain",
     "train_nets",
     "train_nn",
     "truncated_svd",
