@@ -31,6 +31,7 @@ def test_a_row_measured_anew_names_its_run_and_leaves_the_others():
     assert report.stored_rows(page) == {
         "Speed": [["scan (least: N = 8)", "1 ms", "4 ms", "4.00", "1.50", "b"]],
         "Accuracy": [["digits", "97.3 %", "dense net 98.1 %", "95.5 %", "a"]],
+        "Your own model": [],
         "Marking": [],
         "Coursework under attack": [["forks", "a \\| b # c", "8 of 8", "a"]],
         "Runs": [["a", "2026-01-01", "one machine"], ["b", "2026-02-02", "another machine"]],

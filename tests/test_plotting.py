@@ -40,6 +40,7 @@ HARM = Harm(
     10,
     5,
 )
+QUESTIONS = [("Is it hot?", "no", "Wait"), ("Is it late?", "yes", "Stop")]
 PETALS = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
 KINDS = torch.arange(30) % 3
 
@@ -55,6 +56,7 @@ def labels(ax):
 DRAW = {
     "spectrum": lambda ax: plotting.spectrum(torch.tensor([3.0, 2.0, 1.0]), kept=1, ax=ax),
     "decision_regions": lambda ax: plotting.decision_regions(nn.Linear(4, 3), PETALS, KINDS, ax=ax),
+    "decision_chart": lambda ax: plotting.decision_chart(QUESTIONS, "Go", ax=ax),
     "harm_curves": lambda ax: plotting.harm_curves(HARM, ax=ax),
     "rank_curve": lambda ax: plotting.rank_curve(SEARCH, ax=ax),
     "band": lambda ax: plotting.band([1, 2, 3], torch.rand(5, 3), ax=ax),
@@ -69,10 +71,23 @@ def test_it_draws_where_it_is_told(name):
     assert DRAW[name](ax) is ax and plt.get_fignums() == before
     made = DRAW[name](None)
     assert isinstance(made, Axes) and made is not ax
-    assert ax.collections or ax.lines
-    if name != "band":  # it's for the caller to say what its axes are
+    assert ax.collections or ax.lines or ax.patches
+    if name not in ("band", "decision_chart"):  # the caller says what a band's axes are; a chart has none
         assert ax.get_xlabel() and (ax.get_ylabel() or ax.get_yticklabels())
     ax.figure.canvas.draw()
+
+
+def test_decision_chart_has_a_box_for_each_text_and_both_answers():
+    ax = plotting.decision_chart(QUESTIONS, "Go")
+    texts = [text.get_text() for text in ax.texts if text.get_text()]
+    assert sorted(texts) == sorted(
+        ["Is it hot?", "Wait", "no", "yes", "Is it late?", "Stop", "yes", "no", "Go"]
+    )
+    boxes = [patch.get_extents().bounds for patch in ax.patches]
+    assert len(boxes) == 5
+    for i, (left, bottom, width, height) in enumerate(boxes):
+        for x, y, w, h in boxes[:i]:  # no box covers another
+            assert left >= x + w or x >= left + width or bottom >= y + h or y >= bottom + height
 
 
 @pytest.mark.parametrize("kept", [0, 2, 4])

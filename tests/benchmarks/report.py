@@ -31,6 +31,13 @@ TABLES = {
         "semitone; harm and batch norms by 300 others without labels, no training.",
         ("what", "ours", "peer", "floor"),
     ),
+    "promises": (
+        "Your own model",
+        "What chapter 11 promises. Predictions are compared with the processor's own time, on one thread, "
+        "after two seconds of measuring: N from 256 to 4096, five of the nine sizes among those measured, "
+        "batches 1 to 256, ranks N/32 to N/4.",
+        ("what", "ours", "peer", "bound"),
+    ),
     "marking": (
         "Marking",
         "Minutes for a class of 60, two at a time. The peer is nbgrader's own run, which has the visible "
@@ -99,7 +106,9 @@ def this_run() -> str:
         told = info.read()
     names = sorted(set(re.findall(r"^model name\s*: (.+)$", told, re.M)))
     units = "AVX-512" if "avx512f" in told else "AVX2" if "avx2" in told else "neither AVX-512 nor AVX2"
-    peers = ("torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum")
+    peers = (
+        "torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum", "onnxruntime", "dask",
+    )  # fmt: skip
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
     machine = f"{', '.join(names)} with {units}, {platform.system()}"
     return f"{machine}; Python {platform.python_version()}, {versions}"
