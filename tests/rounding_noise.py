@@ -25,9 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 VARIABLE = "ROUNDING_NOISE"
+FAKE = (FakeTensor, FunctionalTensor)  # what torch.export traces with: they hold no numbers
 PRODUCTS = """mm addmm bmm baddbmm addbmm mv addmv dot vdot addr convolution convolution_backward
     linalg_matrix_exp _trilinear einsum scaled_dot_product_attention
     _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention_for_cpu_backward
@@ -69,6 +72,7 @@ class RoundingNoise(TorchDispatchMode):
                     isinstance(result, Tensor)
                     and result.is_floating_point()
                     and not result.is_meta
+                    and not isinstance(result, FAKE)
                     and result.numel()
                 ):
                     self.move(result)

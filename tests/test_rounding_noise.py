@@ -176,3 +176,12 @@ def test_the_profile_holds_one_startup_file(tmp_path, monkeypatch):
 def test_shapes_without_numbers_are_left_alone():
     with RoundingNoise(16, seed=0):
         assert (torch.ones(3, 4, device="meta") @ torch.ones(4, 2, device="meta")).shape == (3, 2)
+
+
+def test_a_program_is_exported_under_noise_and_its_runs_are_noisy():
+    layer = torch.nn.Linear(4, 3)
+    x = torch.randn(2, 4)
+    with RoundingNoise(16, 0):
+        program = torch.export.export(layer, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+        noisy = program.module()(x)
+    assert not torch.equal(noisy, layer(x)) and torch.allclose(noisy, layer(x), rtol=1e-4)
