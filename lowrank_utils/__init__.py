@@ -28,11 +28,13 @@ from lowrank_utils.layers.attention import unpack_attention
 from lowrank_utils.layers.conv import LowRankConv
 from lowrank_utils.layers.conv_options import ConvOption, ConvOptions, conv_options
 from lowrank_utils.layers.linear import LowRankLinear
+from lowrank_utils.layers.lora import LoRALinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.layers.unpacked import UnpackedAttention
 from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.model.batches import Batch
 from lowrank_utils.model.metrics import accuracy, auc
+from lowrank_utils.network.adapt import adapt
 from lowrank_utils.network.allocate import allocate_ranks
 from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
@@ -63,6 +65,7 @@ __all__ = [
     "LayerReport",
     "LayerTable",
     "LayerView",
+    "LoRALinear",
     "LowRankConv",
     "LowRankLinear",
     "Machine",
@@ -84,6 +87,7 @@ __all__ = [
     "WeightedFactors",
     "accuracy",
     "activation_bytes",
+    "adapt",
     "allocate_ranks",
     "auc",
     "break_even_rank",
