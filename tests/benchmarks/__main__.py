@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from adapters import adapter_against_peft
 from claims import CLAIMS, Row
 from convolutions import CONVOLUTIONS
 from decompositions import DECOMPOSITIONS
@@ -30,7 +31,7 @@ def main() -> int:
         claim
         for claim in [
             *CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, *OWN_MODEL,
-            pitch_detector, coursework, robustness,
+            pitch_detector, adapter_against_peft, coursework, robustness,
         ]  # fmt: skip
         if not chosen or claim.__name__ in chosen
     ]
