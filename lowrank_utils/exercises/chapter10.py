@@ -1,181 +1,149 @@
-"""Judges of chapter 10: gradients of an adapter, the sum of two, and one taken out of an update."""
+"""Judges of chapter 10: a whole model's predicted speed-up, a pair for plain torch, the network to ship."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lowrank_utils.exercises._answers import Judge, NotYet, function, items, matrix, on
+from lowrank_utils.exercises._answers import (
+    Judge,
+    NotYet,
+    describe,
+    function,
+    matrix,
+    named,
+    number,
+    on,
+)
+from lowrank_utils.exercises._which_to_ship import pick
 
-SHAPES = (
-    (7, 4, 3),
-    (3, 8, 2),
-    (5, 5, 1),
-)  # m, n, r: tall, wide, square; no two sizes of a case agree but there
-
-
-def _draw(*shapes: tuple[int, int], seed: int) -> Iterator[Tensor]:
-    noise = torch.Generator().manual_seed(seed)
-    return (torch.randn(shape, generator=noise, dtype=torch.float64) + 0.3 for shape in shapes)
-
-
-def _same(found: Tensor, wanted: Tensor) -> bool:
-    """Equal but for the rounding of single precision."""
-    return bool((found - wanted).norm() <= 1e-4 * wanted.norm())
+Shape = tuple[int, int]
 
 
-def _pair(
-    answer: object, wanted: str, shapes: tuple[tuple[int, int], tuple[int, int]]
-) -> tuple[Tensor, Tensor]:
-    """Two matrices of these shapes, with a word if they stand the other way round."""
-    pair = items(answer, wanted, 2)
-    told = [tuple(shape) if (shape := getattr(each, "shape", None)) is not None else None for each in pair]
-    if told == [*shapes[::-1]] and shapes[0] != shapes[1]:
-        raise NotYet("return what belongs to A first, then what belongs to B.")
-    first = matrix(pair[0], shapes[0], f"first a matrix of shape {shapes[0]}, for A")
-    return first, matrix(pair[1], shapes[1], f"second a matrix of shape {shapes[1]}, for B")
+def _machine(m: int, n: int) -> float:
+    """Milliseconds: a call, the products, and more for an output than for an input."""
+    return 0.02 + 1e-5 * m * n + 3e-4 * m + 1e-4 * n
 
 
-def _gradients(answer: object) -> str | None:
-    gradients = function(answer, "gradients(G, A, B, alpha)")
-    for (m, n, r), alpha in zip(SHAPES, (5.0, 0.7, 3.0), strict=True):
-        G, A, B = _draw((m, n), (r, n), (m, r), seed=m)
-        scale = alpha / r
-        with on(f"A of {r} x {n} and B of {m} x {r}"):
-            found = _pair(gradients(G, A, B, alpha), "the pair of gradients, by A and by B", ((r, n), (m, r)))
-        dA, dB = B.T @ G, G @ A.T
-        if all(map(_same, found, (scale * dA, scale * dB))):
-            continue
-        hints = (
-            (1.0, 1.0, "the scale is missing: the update is alpha / r times B A."),
-            (alpha, alpha, "the scale is alpha / r, and not alpha."),
-            (scale**2, scale**2, "the scale is there twice: each gradient has it once."),
-            (1 / scale, 1 / scale, "these are divided by alpha / r: a larger scale makes a larger gradient."),
-            (scale, 1.0, "the gradient by B has no scale."),
-            (1.0, scale, "the gradient by A has no scale."),
-            (-scale, -scale, "that is the step downhill; the gradient has the other sign."),
-            (
-                scale / len(G),
-                scale / len(G),
-                "nothing is averaged here: G has summed over the samples already.",
-            ),
-        )
-        for a, b, hint in hints:
-            if all(map(_same, found, (a * dA, b * dB))):
-                return hint
-        if not _same(found[0], scale * dA):
-            return "the gradient by A is another one: how does the weight change with one entry of A?"
-        return "the gradient by B is another one: how does the weight change with one entry of B?"
+TIMES = {"norm": 0.3, "up": 2.9, "gate": 0.35, "down": 1.1, "softmax": 0.55}  # no layer's by the machine
+DENSE = {"up": (400, 100), "down": (90, 400), "gate": (64, 100)}
+CASES: dict[str, dict[str, int]] = {  # where each mistake shows
+    "two of three layers": {"up": 16, "down": 10},
+    "a rank above break-even": {"gate": 60},
+    "no rank at all": {},
+}
+
+
+def _speedup(answer: object) -> str | None:
+    asked = function(answer, "whole(times, dense, ranks, machine)")
+    for case, ranks in CASES.items():
+        with on(case):
+            found = number(asked(dict(TIMES), dict(DENSE), dict(ranks), _machine), "one number, the speed-up")
+            if hint := _why_not_the_speedup(found, ranks):
+                return f"on {case}: {hint}"
     return None
 
 
-def _add(answer: object) -> str | None:
-    add = function(answer, "add(first, second, weights)")
-    for (m, n, r), r2, alphas, weights in zip(
-        SHAPES,
-        (2, 4, 1),
-        ((6.0, 5.0), (1.0, 8.0), (2.0, 0.5)),
-        ((0.4, 3.0), (1.0, -1.0), (0.3, 0.7)),
-        strict=True,
+def _why_not_the_speedup(found: float, ranks: Mapping[str, int]) -> str | None:
+    total = sum(TIMES.values())
+    pairs, factors = dict[str, float](), dict[str, float]()
+    slips: dict[str, dict[str, float]] = {"turned": {}, "one": {}, "counted": {}}
+    for name, r in ranks.items():
+        m, n = DENSE[name]
+        pairs[name] = _machine(r, n) + _machine(m, r)
+        factors[name] = pairs[name] / _machine(m, n)
+        slips["turned"][name] = (_machine(n, r) + _machine(r, m)) / _machine(m, n)
+        slips["one"][name] = _machine(r, n) / _machine(m, n)
+        slips["counted"][name] = r * (m + n) / (m * n)
+
+    def over(shrunk: Mapping[str, float], among: Mapping[str, float] = TIMES) -> float:
+        new = sum(ms * shrunk.get(name, 1.0) for name, ms in among.items())
+        return sum(among.values()) / max(new, 1e-12)
+
+    right = over(factors)
+    if abs(found - right) <= 1e-6 * right:
+        return None
+    if not ranks:
+        return "nothing is cut, so the model is exactly as fast as before: 1."
+    layers = {name: TIMES[name] for name in ranks}
+    absolute = total - sum(layers.values()) + sum(pairs.values())
+    product = 1.0
+    for factor in factors.values():
+        product /= factor
+    hints = {
+        "that is the new time over the old one; a speed-up is the old over the new.": 1 / right,
+        "these are milliseconds; a speed-up is the old time over the new one.": total / right,
+        "the layers alone are that much faster; the other parts take their time too.": over(factors, layers),
+        "a layer's time was measured in its place, and is not machine(m, n): shrink it by the machine's "
+        "factor.": total / absolute,
+        "that is the mean of the layers' speed-ups; times add up, speed-ups do not.": (
+            sum(1 / factor for factor in factors.values()) / len(factors)
+        ),
+        "speed-ups of different layers do not multiply: their times add up.": product,
+        "the factors' shapes are turned around: V is (r, n) and U is (m, r).": over(slips["turned"]),
+        "that is one product of the two; the second one takes time as well.": over(slips["one"]),
+        "that shrinks times as multiply-adds shrink; ask the machine.": over(slips["counted"]),
+    }
+    return named(found, hints, rel_tol=1e-4) or f"{found:.4g} is not {right:.4g}, the old time over the new."
+
+
+def _pairs() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """U (m, r), Vh (r, n) that are slices of larger matrices, and a bias or none; no two sizes agree."""
+    noise = torch.Generator().manual_seed(11)
+    for (m, n, r), bias, dtype in (
+        ((5, 7, 3), True, torch.float64),
+        ((8, 4, 2), False, torch.float32),
+        ((6, 9, 1), True, torch.float32),
     ):
-        A1, B1, A2, B2 = _draw((r, n), (m, r), (r2, n), (m, r2), seed=10 * m)
-        first, second = (A1, B1, alphas[0]), (A2, B2, alphas[1])
-        with on(f"ranks {r} and {r2}"):
-            pair = items(add(first, second, weights), "the pair (A, B)", 2)
-            shapes = (r + r2, n), (m, r + r2)
-            if r == r2 and [tuple(getattr(each, "shape", ())) for each in pair] == [(r, n), (m, r)]:
-                raise NotYet("a sum of two products is not the product of two sums: its rank is r1 + r2.")
-            A, B = _pair(pair, "the pair (A, B)", shapes)
-        s1, s2 = alphas[0] / r, alphas[1] / r2
-        w1, w2 = weights
-        one, two = B1 @ A1, B2 @ A2
-        if _same(B @ A, w1 * s1 * one + w2 * s2 * two):
-            continue
-        slips = (
-            (w1 * one + w2 * two, "the scales alpha / r are missing: the result's own scale is 1."),
-            (w1 * alphas[0] * one + w2 * alphas[1] * two, "the scales are alpha / r, and not alpha."),
-            (w1 * s1**2 * one + w2 * s2**2 * two, "the scales are in both factors: give them to one."),
-            (w1**2 * s1 * one + w2**2 * s2 * two, "the weights are in both factors: give them to one."),
-            (
-                (w1 * s1) ** 2 * one + (w2 * s2) ** 2 * two,
-                "weights and scales are in both factors: once is enough.",
-            ),
-            (s1 * one + s2 * two, "the weights are missing."),
-            (w2 * s1 * one + w1 * s2 * two, "each weight is at the other adapter."),
-            (w1 * s2 * one + w2 * s1 * two, "each scale is at the other adapter."),
-            (
-                w1 * alphas[0] / (r + r2) * one + w2 * alphas[1] / (r + r2) * two,
-                "the rank in alpha / r is that of the adapter itself, and not that of the sum.",
-            ),
-        )
-        for wrong, hint in slips:
-            if _same(B @ A, wrong):
-                return hint
-        return "the shapes are right, and the product is not the weighted sum of the two updates."
+        U = torch.randn(m, m, generator=noise, dtype=dtype)[:, :r]
+        Vh = torch.randn(n, n, generator=noise, dtype=dtype)[:r]
+        b = torch.randn(m + 3, generator=noise, dtype=dtype)[:m]
+        yield U, Vh, b if bias else None
+
+
+def _plain_state(answer: object) -> str | None:
+    write = function(answer, "plain_state(U, Vh, bias)")
+    for U, Vh, bias in _pairs():
+        (m, r), n = U.shape, Vh.shape[1]
+        with on(f"factors of {m} x {r} and {r} x {n} {'with a' if bias is not None else 'and no'} bias"):
+            state = write(U, Vh, bias)
+            _check_state(state, U, Vh, bias)
     return None
 
 
-def _updates() -> Iterator[tuple[Tensor, Tensor, float, int]]:
-    """(old, new, share, rank): neither weight has the rank that the update has."""
-    for (m, n, _), share in zip(((9, 6, 0), (5, 8, 0), (6, 6, 0)), (0.9, 0.6, 0.97), strict=True):
-        left, right, old = _draw((m, m), (n, n), (m, n), seed=m + n)
-        k = min(m, n)
-        U, V = torch.linalg.qr(left)[0][:, :k], torch.linalg.qr(right)[0][:, :k]
-        S = 2 * torch.tensor([1.0, 0.8, 0.7, 0.3, 0.2, 0.1], dtype=torch.float64)[:k]
-        kept = S.square().cumsum(0) / S.square().sum()
-        old = 3 * old
-        yield old, old + (U * S) @ V.T, share, int((kept < share).sum()) + 1
+def _check_state(state: Any, U: Tensor, Vh: Tensor, bias: Tensor | None) -> None:
+    """Raise the hint for a state that an nn.Sequential of two layers does not take as it is."""
+    if not isinstance(state, Mapping):
+        raise NotYet(f"give a dictionary from names to tensors, not {describe(state)}.")
+    wanted = {"0.weight": Vh, "1.weight": U} | ({} if bias is None else {"1.bias": bias})
+    if "0.bias" in state:
+        raise NotYet("the first layer has no bias: b is added after both products.")
+    if bias is None and "1.bias" in state:
+        raise NotYet("there is no bias, so the state has no entry for one.")
+    if set(state) != set(wanted):
+        raise NotYet(f"its names are {sorted(map(str, state))}, and must be {sorted(wanted)}.")
+    for name, right in wanted.items():
+        given = state[name]
+        if not isinstance(given, Tensor):
+            raise NotYet(f"{name} must be a tensor, not {describe(given)}.")
+        if given.dtype != right.dtype:
+            raise NotYet(f"{name} is {given.dtype}, and the factor {right.dtype}.")
+        if given.ndim == 2 and given.shape == right.mT.shape != right.shape:
+            raise NotYet(f"{name} is transposed: nn.Linear holds (outputs, inputs).")
+        if given.shape == (U if right is Vh else Vh).shape:
+            raise NotYet("the layers are in the wrong order: Vh meets the input first.")
+        found = matrix(given, tuple(right.shape), f"{name} of shape {tuple(right.shape)}")
+        if not torch.equal(found, right.double()):
+            raise NotYet(f"{name} has other numbers than its factor.")
+    for name, right in wanted.items():
+        stored = state[name].untyped_storage()
+        if stored.data_ptr() == right.untyped_storage().data_ptr():
+            raise NotYet(f"{name} is a view: saving it saves the whole matrix that it is a slice of.")
+        if stored.nbytes() > right.numel() * right.element_size():
+            raise NotYet(f"{name} lies in a larger storage, all of which would be saved: clone the slice.")
 
 
-def _extract(answer: object) -> str | None:
-    extract = function(answer, "extract(old, new, share)")
-    for old, new, share, rank in _updates():
-        (m, n), D = old.shape, new - old
-        U, S, Vh = torch.linalg.svd(D, full_matrices=False)
-        with on(f"an update of {m} x {n} and a share of {share}"):
-            pair = items(extract(old, new, share), "the pair (A, B)", 2)
-            r = getattr(pair[0], "shape", (None,))[0]
-            if r != rank and isinstance(r, int) and getattr(pair[1], "shape", None) == (m, r):
-                raise NotYet(_other_rank(old, new, share, r, rank))
-            A, B = _pair(pair, "the pair (A, B)", ((rank, n), (m, rank)))
-        made, best = B @ A, (U[:, :rank] * S[:rank]) @ Vh[:rank]
-        if (D - made).norm() <= (D - best).norm() * (1 + 1e-5):
-            continue
-        u, s, vh = torch.linalg.svd(new, full_matrices=False)
-        slips = (
-            (-best, "that is old minus new: added to the old weight it leads away from the new one."),
-            (U[:, :rank] @ Vh[:rank], "the singular values are missing: neither factor has them."),
-            ((U[:, :rank] * S[:rank].square()) @ Vh[:rank], "the singular values are in both factors."),
-            (
-                (U[:, :rank] * S[:rank].sqrt()) @ Vh[:rank],
-                "one factor has the root of the singular values, and the other nothing of them.",
-            ),
-            ((u[:, :rank] * s[:rank]) @ vh[:rank], "that is cut out of the new weight; cut the difference."),
-            ((U[:, -rank:] * S[-rank:]) @ Vh[-rank:], "these are the smallest singular values."),
-        )
-        for wrong, hint in slips:
-            if _same(made, wrong):
-                return hint
-        return "another product of this rank is nearer to the update: take its truncated SVD."
-    return None
-
-
-def _other_rank(old: Tensor, new: Tensor, share: float, r: int, rank: int) -> str:
-    """Why the rank is another one."""
-    S = torch.linalg.svdvals(new - old)
-    sums = S.cumsum(0) / S.sum()
-    if r == int((sums < share).sum()) + 1:
-        return "energy is the sum of the squares of the singular values, and not of the values."
-    whole = torch.linalg.svdvals(new).square()
-    if r == int((whole.cumsum(0) / whole.sum() < share).sum()) + 1:
-        return "that is the rank of the new weight; the update has another one."
-    if r == rank - 1:
-        return "this rank holds a little less than the share: one more is needed."
-    if r == len(S):
-        return "all singular values are there; a smaller rank holds the share."
-    return f"rank {r} is not the smallest that holds the share."
-
-
-JUDGES: dict[str, Judge] = {"10.1": _gradients, "10.2": _add, "10.3": _extract}
+JUDGES: dict[str, Judge] = {"10.1": _speedup, "10.2": _plain_state, "10.3": pick}

@@ -1,256 +1,292 @@
-"""Chapter 10: an adapter's gradients, the sum of two adapters, an adapter taken out of an update."""
+"""Answers to the exercises of chapter 10: predicted speed-ups, states for plain torch, networks to ship."""
+
+import copy
+import math
+from collections import OrderedDict
 
 import numpy as np
 import torch
+from torch import nn
 
 from answers import right, wrong
-from lowrank_utils import LoRALinear, rank_for_energy, truncated_svd
+from lowrank_utils import LowRankLinear, to_plain
 
 
-def gradients(G, A, B, alpha):
-    """The chain rule."""
-    return alpha / len(A) * B.T @ G, alpha / len(A) * G @ A.T
+def factors(dense, ranks, machine):
+    return {
+        name: (machine(r, dense[name][1]) + machine(dense[name][0], r)) / machine(*dense[name])
+        for name, r in ranks.items()
+    }
 
 
-def by_autograd(G, A, B, alpha):
-    """A loss whose gradient by the weight is G."""
-    A, B = A.clone().requires_grad_(), B.clone().requires_grad_()
-    return torch.autograd.grad((G * (alpha / A.shape[0] * B @ A)).sum(), (A, B))
+def by_times(times, dense, ranks, machine):
+    shrunk = factors(dense, ranks, machine)
+    return sum(times.values()) / sum(ms * shrunk.get(name, 1) for name, ms in times.items())
 
 
-def by_layer(G, A, B, alpha):
-    """The package's layer on the identity, in a list."""
-    layer = LoRALinear(torch.zeros_like(G), A, B, alpha=alpha)
-    (layer(torch.eye(A.shape[1], dtype=A.dtype)).T * G).sum().backward()
-    return [layer.A.grad, layer.B.grad]
+def by_amdahl(times, dense, ranks, machine):
+    total = sum(times.values())
+    gained = [times[name] / total * (1 - f) for name, f in factors(dense, ranks, machine).items()]
+    return 1 / (1 - sum(gained))
 
 
-def by_numpy(G, A, B, alpha):
-    G, A, B = G.numpy(), A.numpy(), B.numpy()
-    return np.einsum("mr,mn->rn", B, G) * alpha / len(A), np.einsum("mn,rn->mr", G, A) * alpha / len(A)
+def by_savings(times, dense, ranks, machine):
+    left = total = math.fsum(times.values())
+    for name, (m, n) in dense.items():
+        if name in ranks:
+            r = ranks[name]
+            left -= times[name] * (1 - (machine(r, n) + machine(m, r)) / machine(m, n))
+    return torch.tensor(total / left, dtype=torch.float64)
 
 
-def single(G, A, B, alpha):
-    return tuple(x.float() for x in gradients(G, A, B, alpha))
+def by_harmonic_mean(times, dense, ranks, machine):
+    speed = {name: 1 / f for name, f in factors(dense, ranks, machine).items()}
+    weights = np.array(list(times.values()))
+    speeds = np.array([speed.get(name, 1.0) for name in times])
+    return np.average(1 / speeds, weights=weights) ** -1
 
 
-def times(a, b):
-    """Gradients with other scales: functions of alpha, r and m."""
-
-    def answer(G, A, B, alpha):
-        r, m = len(A), len(G)
-        return a(alpha, r, m) * B.T @ G, b(alpha, r, m) * G @ A.T
-
-    return answer
+def new_time(times, dense, ranks, machine):
+    return sum(times.values()) / by_times(times, dense, ranks, machine)
 
 
-def both(scale):
-    return times(scale, scale)
+def layers_alone(times, dense, ranks, machine):
+    own = {name: times[name] for name in ranks}
+    return by_times(own, dense, ranks, machine) if own else 1.0
 
 
-def add(first, second, weights):
-    """Side by side, and one over the other."""
-    left = [w * alpha / len(A) * B for (A, B, alpha), w in zip((first, second), weights, strict=True)]
-    return torch.cat([first[0], second[0]]), torch.cat(left, 1)
+def machine_for_measured(times, dense, ranks, machine):
+    new = dict(times)
+    for name, r in ranks.items():
+        m, n = dense[name]
+        new[name] = machine(r, n) + machine(m, r)
+    return sum(times.values()) / sum(new.values())
 
 
-def on_the_right(first, second, weights):
-    """The scales in A, the second adapter first; numpy."""
-    parts = [
-        (w * a / len(A) * A.numpy(), B.numpy()) for (A, B, a), w in zip((first, second), weights, strict=True)
-    ]
-    (A1, B1), (A2, B2) = parts
-    return np.vstack([A2, A1]), np.hstack([B2, B1])
+def mean_of_speedups(times, dense, ranks, machine):
+    found = [1 / f for f in factors(dense, ranks, machine).values()]
+    return sum(found) / len(found) if found else 1.0
 
 
-def by_svd(first, second, weights):
-    """The sum formed, and taken apart again."""
-    W = sum(w * a / len(A) * B @ A for (A, B, a), w in zip((first, second), weights, strict=True))
-    r = len(first[0]) + len(second[0])
-    U, S, Vh = torch.linalg.svd(W, full_matrices=True)
-    k = min(r, len(S))
-    A, B = W.new_zeros(r, W.shape[1]), W.new_zeros(len(W), r)
-    A[:k], B[:, :k] = Vh[:k], U[:, :k] * S[:k]
-    return A, B
+def product(times, dense, ranks, machine):
+    return 1 / math.prod(factors(dense, ranks, machine).values())
 
 
-def loop(first, second, weights):
-    """Column by column, as a list of two."""
-    rows, columns = [], []
-    for (A, B, alpha), w in zip((first, second), weights, strict=True):
-        for i in range(len(A)):
-            rows.append(A[i] * 2)
-            columns.append(B[:, i] * w * alpha / len(A) / 2)
-    return [torch.stack(rows), torch.stack(columns, 1)]
+def turned(times, dense, ranks, machine):
+    return by_times(
+        times, dense, ranks, lambda m, n: machine(m, n) if (m, n) in dense.values() else machine(n, m)
+    )
 
 
-def sums(scale_a, scale_b):
-    """Stacked factors with other scales: functions of w, alpha, r, and of the other's r, w, alpha."""
-
-    def answer(first, second, weights):
-        left, right_ = [], []
-        for me, other, w, v in ((first, second, *weights), (second, first, *weights[::-1])):
-            told = w, me[2], len(me[0]), len(other[0]), v, other[2]
-            right_.append(scale_a(*told) * me[0])
-            left.append(scale_b(*told) * me[1])
-        return torch.cat(right_), torch.cat(left, 1)
-
-    return answer
+def first_product(times, dense, ranks, machine):
+    new = {
+        name: times[name] * machine(r, dense[name][1]) / machine(*dense[name]) for name, r in ranks.items()
+    }
+    return sum(times.values()) / sum((times | new).values())
 
 
-def one(*told):
-    return 1.0
+def by_macs(times, dense, ranks, machine):
+    return by_times(times, dense, ranks, lambda m, n: m * n)
 
 
-def full(w, a, r, s, v, c):
-    return w * a / r
+def every_layer(times, dense, ranks, machine):
+    return by_times(times, dense, {name: ranks.get(name, 8) for name in dense}, machine)
 
 
-def averaged(first, second, weights):
-    """A product of sums."""
-    (A1, B1, _), (A2, B2, _) = first, second
-    r = min(len(A1), len(A2))
-    return A1[:r] + A2[:r], B1[:, :r] + B2[:, :r]
+def never_slower(times, dense, ranks, machine):
+    return max(1.0, by_times(times, dense, ranks, machine))
 
 
-def extract(old, new, share):
-    U, S, Vh = torch.linalg.svd(new - old, full_matrices=False)
-    kept = S.square().cumsum(0) / S.square().sum()
-    r = int((kept < share).sum()) + 1
-    return Vh[:r], U[:, :r] * S[:r]
+def in_place(times, dense, ranks, machine):
+    for name, f in factors(dense, ranks, machine).items():
+        times[name] *= f
+    return sum(times.values())
 
 
-def by_package(old, new, share):
-    D = new - old
-    U, S, Vh = truncated_svd(D, rank_for_energy(D, share))
-    return S.sqrt()[:, None] * Vh, U * S.sqrt()
+def state(U, Vh, bias):
+    found = {"0.weight": Vh.clone(), "1.weight": U.clone()}
+    return found if bias is None else found | {"1.bias": bias.clone()}
 
 
-def by_gram(old, new, share):
-    """Eigenvectors of D^T D, in numpy; a list."""
-    D = (new - old).numpy()
-    energy, V = np.linalg.eigh(D.T @ D)
-    energy, V = energy[::-1], V[:, ::-1]
-    r = next(r for r in range(1, len(energy) + 1) if energy[:r].sum() >= share * energy.sum())
-    return [V[:, :r].T.copy(), D @ V[:, :r]]
+def by_sequential(U, Vh, bias):
+    """Two layers, and what they say."""
+    (m, r), n = U.shape, Vh.shape[1]
+    pair = nn.Sequential(nn.Linear(n, r, bias=False), nn.Linear(r, m, bias=bias is not None)).to(U.dtype)
+    with torch.no_grad():
+        pair[0].weight.copy_(Vh)
+        pair[1].weight.copy_(U)
+        if bias is not None:
+            pair[1].bias.copy_(bias)
+    return pair.state_dict()
 
 
-def turned(old, new, share):
-    """Any invertible mixture has the same product."""
-    A, B = extract(old, new, share)
-    T = torch.eye(len(A), dtype=A.dtype) * 3 + 1
-    return T @ A, B @ torch.linalg.inv(T)
+def by_package(U, Vh, bias):
+    return to_plain(LowRankLinear.from_factors(U, Vh, bias)).state_dict()
 
 
-def of(factors, rank=None, update=lambda old, new: new - old):
-    """An extraction with another rank, difference or pair of factors."""
+def by_numpy(U, Vh, bias):
+    made = {"1.weight": torch.from_numpy(U.numpy().copy()), "0.weight": torch.from_numpy(Vh.numpy().copy())}
+    return made if bias is None else {**made, "1.bias": torch.tensor(bias.tolist(), dtype=bias.dtype)}
 
-    def answer(old, new, share):
-        U, S, Vh = torch.linalg.svd(update(old, new), full_matrices=False)
-        r = (
-            len(extract(old, new, share)[0])
-            if rank is None
-            else rank(S, share, len(extract(old, new, share)[0]))
-        )
-        return factors(U, S, Vh, r)
+
+def ordered(U, Vh, bias):
+    return OrderedDict(
+        (name, copy.deepcopy(t.contiguous().clone())) for name, t in state(U, Vh, bias).items()
+    )
+
+
+def renamed(**names):
+    def answer(U, Vh, bias):
+        return {names.get(name.replace(".", "_"), name): t for name, t in state(U, Vh, bias).items()}
 
     return answer
 
 
-def usual(U, S, Vh, r):
-    return Vh[:r], U[:, :r] * S[:r]
+def views(U, Vh, bias):
+    return {"0.weight": Vh, "1.weight": U} | ({} if bias is None else {"1.bias": bias})
+
+
+def detached_views(U, Vh, bias):
+    return {name: t.detach() for name, t in views(U, Vh, bias).items()}
+
+
+def padded(U, Vh, bias):
+    """Copies of the right numbers, in storages of twice the size."""
+    return {name: torch.cat([t, t])[: len(t)] for name, t in views(U, Vh, bias).items()}
+
+
+def each(change):
+    """The right state with each tensor changed."""
+    return lambda U, Vh, bias: {name: change(t) for name, t in state(U, Vh, bias).items()}
+
+
+def exchanged(U, Vh, bias):
+    found = state(U, Vh, bias)
+    return found | {"0.weight": found["1.weight"], "1.weight": found["0.weight"]}
+
+
+def layers(U, Vh, bias):
+    return to_plain(LowRankLinear.from_factors(U, Vh, bias))
+
+
+def none_for_no_bias(U, Vh, bias):
+    return state(U, Vh, bias) | ({"1.bias": None} if bias is None else {})
+
+
+def network(baseline, networks, max_drop):
+    fitting = [one for one in networks if baseline - one[1] <= max_drop + 1e-9]
+    if not fitting:
+        return "stop"
+    params, _, test = min(fitting, key=lambda one: (one[0], -one[1]))
+    return params, test
+
+
+def by_sorting(baseline, networks, max_drop):
+    for params, val, test in sorted(networks, key=lambda one: (one[0], -one[1])):
+        if val > baseline - max_drop or math.isclose(val, baseline - max_drop):
+            return [params, test]
+    return "stop"
+
+
+def by_numpy_array(baseline, networks, max_drop):
+    table = np.array(networks)
+    table = table[np.round(baseline - table[:, 1] - max_drop, 6) <= 0]
+    if not len(table):
+        return "stop"
+    return table[np.lexsort((-table[:, 1], table[:, 0]))[0]][[0, 2]]
+
+
+def by_tensor(baseline, networks, max_drop):
+    found = network(baseline, networks, max_drop)
+    return found if found == "stop" else torch.tensor(found, dtype=torch.float64)
+
+
+def by(fits=lambda b, d, one: b - one[1] <= d + 1e-9, key=lambda one: (one[0], -one[1]), give=2):
+    """Another filter, another order, another number."""
+
+    def answer(baseline, networks, max_drop):
+        fitting = [one for one in networks if fits(baseline, max_drop, one)]
+        if not fitting:
+            return "stop"
+        chosen = min(fitting, key=key)
+        return chosen[0], chosen[give]
+
+    return answer
+
+
+def first_found(baseline, networks, max_drop):
+    for params, val, test in networks:
+        if baseline - val <= max_drop + 1e-9:
+            return params, test
+    return "stop"
+
+
+def never_stops(baseline, networks, max_drop):
+    found = network(baseline, networks, max_drop)
+    return min(networks)[::2] if found == "stop" else found
 
 
 ANSWERS = [
-    right("10.1", "chain rule", gradients),
-    right("10.1", "autograd", by_autograd),
-    right("10.1", "the package's layer", by_layer),
-    right("10.1", "numpy", by_numpy),
-    right("10.1", "single precision", single),
-    right("10.2", "stacked", add),
-    right("10.2", "scales in A, second first", on_the_right),
-    right("10.2", "SVD of the sum", by_svd),
-    right("10.2", "column by column", loop),
-    right("10.3", "SVD", extract),
-    right("10.3", "the package", by_package),
-    right("10.3", "Gram matrix", by_gram),
-    right("10.3", "mixed", turned),
-    wrong("10.1", "pair for function", (1, 2), "itself, which is then called as"),
-    wrong("10.1", "no scale", both(lambda a, r, m: 1.0), "scale is missing"),
-    wrong("10.1", "alpha for alpha / r", both(lambda a, r, m: a), "not alpha."),
-    wrong("10.1", "scale twice", both(lambda a, r, m: (a / r) ** 2), "twice"),
-    wrong("10.1", "divided", both(lambda a, r, m: r / a), "divided"),
-    wrong("10.1", "no scale for B", times(lambda a, r, m: a / r, lambda a, r, m: 1.0), "by B has no scale"),
-    wrong("10.1", "no scale for A", times(lambda a, r, m: 1.0, lambda a, r, m: a / r), "by A has no scale"),
-    wrong("10.1", "downhill", both(lambda a, r, m: -a / r), "downhill"),
-    wrong("10.1", "mean", both(lambda a, r, m: a / r / m), "averaged"),
-    wrong("10.1", "B first", lambda *told: gradients(*told)[::-1], "first, then"),
-    wrong(
-        "10.1", "transposed", lambda *told: tuple(x.T for x in gradients(*told)), "first a matrix of shape"
-    ),
-    wrong("10.1", "by A from A", lambda G, A, B, alpha: (A, gradients(G, A, B, alpha)[1]), "one entry of A"),
-    wrong("10.1", "by B from B", lambda G, A, B, alpha: (gradients(G, A, B, alpha)[0], B), "one entry of B"),
-    wrong("10.1", "composed", lambda G, A, B, alpha: alpha / len(A) * B @ A, "pair"),
-    wrong("10.1", "nan", lambda *told: tuple(x * float("nan") for x in gradients(*told)), "nan"),
-    wrong(
-        "10.1", "in place", lambda G, A, B, alpha: gradients(G, A, B.mul_(2), alpha), "changes its argument B"
-    ),
-    wrong("10.2", "a sum", 3, "itself, which is then called as"),
-    wrong("10.2", "product of sums", averaged, "shape"),
-    wrong("10.2", "no scales", sums(one, lambda w, *told: w), "alpha / r are missing"),
-    wrong("10.2", "alpha for alpha / r", sums(one, lambda w, a, *told: w * a), "not alpha."),
-    wrong("10.2", "scales twice", sums(lambda w, a, r, *told: a / r, full), "scales are in both"),
-    wrong("10.2", "weights twice", sums(lambda w, *told: w, full), "weights are in both"),
-    wrong("10.2", "all twice", sums(full, full), "once is enough"),
-    wrong("10.2", "no weights", sums(one, lambda w, a, r, *told: a / r), "weights are missing"),
-    wrong(
-        "10.2", "weights exchanged", sums(one, lambda w, a, r, s, v, c: v * a / r), "weight is at the other"
-    ),
-    wrong("10.2", "scales exchanged", sums(one, lambda w, a, r, s, v, c: w * c / s), "scale is at the other"),
-    wrong(
-        "10.2",
-        "rank of the sum",
-        sums(one, lambda w, a, r, s, *told: w * a / (r + s)),
-        "of the adapter itself",
-    ),
-    wrong("10.2", "B first", lambda *told: add(*told)[::-1], "first, then"),
-    wrong(
-        "10.2",
-        "stacked alike",
-        lambda f, s, w: (torch.cat([f[0], s[0]]), torch.cat([f[1].T, s[1].T])),
-        "shape",
-    ),
-    wrong("10.2", "dense", lambda f, s, w: add(f, s, w)[1] @ add(f, s, w)[0], "pair"),
-    wrong("10.2", "in place", lambda f, s, w: add((f[0].mul_(2), *f[1:]), s, w), "argument first"),
-    wrong("10.2", "difference", sums(one, lambda w, a, r, *told: -w * a / r), "not the weighted sum"),
-    wrong("10.2", "nan", lambda *told: tuple(x * float("nan") for x in add(*told)), "nan"),
-    wrong("10.3", "rank for function", 4, "itself, which is then called as"),
-    wrong("10.3", "old minus new", of(usual, update=lambda old, new: old - new), "leads away"),
-    wrong("10.3", "no singular values", of(lambda U, S, Vh, r: (Vh[:r], U[:, :r])), "missing"),
-    wrong("10.3", "twice", of(lambda U, S, Vh, r: (S[:r, None] * Vh[:r], U[:, :r] * S[:r])), "in both"),
-    wrong("10.3", "root in one", of(lambda U, S, Vh, r: (Vh[:r], U[:, :r] * S[:r].sqrt())), "root"),
-    wrong("10.3", "of the new weight", of(usual, update=lambda old, new: new), "cut the difference"),
-    wrong("10.3", "smallest", of(lambda U, S, Vh, r: (Vh[-r:], U[:, -r:] * S[-r:])), "smallest"),
-    wrong("10.3", "B first", lambda *told: extract(*told)[::-1], "first, then"),
-    wrong("10.3", "one too few", of(usual, lambda S, share, r: r - 1), "one more"),
-    wrong("10.3", "all", of(usual, lambda S, share, r: len(S)), "all singular values"),
-    wrong("10.3", "one too many", of(usual, lambda S, share, r: r + (len(S) == 5)), "not the smallest"),
-    wrong(
-        "10.3",
-        "no squares",
-        of(usual, lambda S, share, r: int((S.cumsum(0) / S.sum() < share).sum()) + 1),
-        "sum of the squares",
-    ),
-    wrong(
-        "10.3",
-        "rank of the new weight",
-        lambda old, new, share: of(usual, lambda *told: rank_for_energy(new, share))(old, new, share),
-        "rank of the new weight",
-    ),
-    wrong("10.3", "rows of the update", of(lambda U, S, Vh, r: (Vh[:r], U[:, :r] + 1)), "truncated SVD"),
-    wrong("10.3", "dense", lambda old, new, share: new - old, "pair"),
-    wrong("10.3", "nan", lambda *told: tuple(x * float("nan") for x in extract(*told)), "nan"),
-    wrong(
-        "10.3", "in place", lambda old, new, share: extract(old, new.sub_(old) + old, share), "argument new"
-    ),
-]
+    right("10.1", "times", by_times),
+    right("10.1", "Amdahl's law", by_amdahl),
+    right("10.1", "savings, as a tensor", by_savings),
+    right("10.1", "harmonic mean in numpy", by_harmonic_mean),
+    right("10.1", "one number in an array", lambda *told: np.array([by_times(*told)])),
+    right("10.2", "clones", state),
+    right("10.2", "two layers", by_sequential),
+    right("10.2", "the package", by_package),
+    right("10.2", "numpy, in another order", by_numpy),
+    right("10.2", "an ordered dictionary", ordered),
+    right("10.3", "minimum", network),
+    right("10.3", "sorted, a list", by_sorting),
+    right("10.3", "numpy", by_numpy_array),
+    right("10.3", "tensor", by_tensor),
+    wrong("10.1", "a number", 2.0, "itself, which is then called as"),
+    wrong("10.1", "new over old", lambda *told: 1 / by_times(*told), "old over the new"),
+    wrong("10.1", "milliseconds", new_time, "milliseconds"),
+    wrong("10.1", "layers alone", layers_alone, "other parts"),
+    wrong("10.1", "the machine's time for the measured one", machine_for_measured, "measured in its place"),
+    wrong("10.1", "mean of speed-ups", mean_of_speedups, "mean"),
+    wrong("10.1", "product of speed-ups", product, "multiply"),
+    wrong("10.1", "shapes turned", turned, "turned around"),
+    wrong("10.1", "first product", first_product, "one product"),
+    wrong("10.1", "multiply-adds", by_macs, "ask the machine"),
+    wrong("10.1", "every layer cut", every_layer, "is not"),
+    wrong("10.1", "never slower than dense", never_slower, "is not"),
+    wrong("10.1", "in place", in_place, "changes its argument times"),
+    wrong("10.1", "no rank looked up", lambda times, dense, ranks, machine: machine(*ranks), "raised"),
+    wrong("10.1", "text", lambda *told: f"{by_times(*told):.2f} x", "one number"),
+    wrong("10.2", "a dictionary for the function", {"0.weight": 1}, "itself, which is then called as"),
+    wrong("10.2", "the layers", layers, "dictionary"),
+    wrong("10.2", "the product", lambda U, Vh, b: {"weight": U @ Vh, "bias": b}, "must be"),
+    wrong("10.2", "names of the factors", lambda U, Vh, b: {"U": U, "Vh": Vh, "bias": b}, "must be"),
+    wrong("10.2", "views", views, "view"),
+    wrong("10.2", "detached views", detached_views, "view"),
+    wrong("10.2", "clones in a larger storage", padded, "larger storage"),
+    wrong("10.2", "order exchanged", exchanged, "wrong order"),
+    wrong("10.2", "transposed", each(lambda t: t.T if t.ndim == 2 else t), "transposed"),
+    wrong("10.2", "bias in the first layer", renamed(**{"1_bias": "0.bias"}), "first layer has no bias"),
+    wrong("10.2", "no bias", lambda U, Vh, b: state(U, Vh, None), "must be"),
+    wrong("10.2", "None for no bias", none_for_no_bias, "no entry"),
+    wrong("10.2", "single precision", each(torch.Tensor.float), "float64"),
+    wrong("10.2", "arrays", each(torch.Tensor.numpy), "must be a tensor"),
+    wrong("10.2", "scaled", each(lambda t: 2 * t), "other numbers"),
+    wrong("10.2", "nan", each(lambda t: t * math.nan), "nan"),
+    wrong("10.3", "a pair for the function", (400, 0.93), "itself, which is then called as"),
+    wrong("10.3", "by the test score", by(lambda b, d, one: b - one[2] <= d + 1e-9), "test scores"),
+    wrong("10.3", "validation score reported", by(give=1), "validation score"),
+    wrong("10.3", "best validation", by(key=lambda one: -one[1]), "smallest in reach"),
+    wrong("10.3", "best test score", by(key=lambda one: -one[2]), "must not see"),
+    wrong("10.3", "size alone", by(key=lambda one: one[0]), "equally small"),
+    wrong("10.3", "no tolerance", by(lambda b, d, one: b - one[1] <= d), "exactly max_drop"),
+    wrong("10.3", "strict", by(lambda b, d, one: b - one[1] < d - 1e-9), "exactly max_drop"),
+    wrong("10.3", "relative drop", by(lambda b, d, one: one[1] >= b * (1 - d) - 1e-9), "difference"),
+    wrong("10.3", "absolute difference", by(lambda b, d, one: abs(b - one[1]) <= d + 1e-9), "better than"),
+    wrong("10.3", "smallest of all", by(lambda b, d, one: True), "whatever it lost"),
+    wrong("10.3", "first found", first_found, "first"),
+    wrong("10.3", "never stops", never_stops, "'stop'"),
+    wrong("10.3", "always stops", lambda *told: "stop", "there is a network"),
+    wrong("10.3", "None", lambda *told: None, "returns None"),
+    wrong("10.3", "the whole row", lambda b, n, d: n[0], "pair"),
+    wrong("10.3", "in place", lambda b, n, d: n.sort() or network(b, n, d), "changes its argument networks"),
+]  # fmt: skip
