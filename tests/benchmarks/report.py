@@ -108,7 +108,8 @@ def this_run() -> str:
     names = sorted(set(re.findall(r"^model name\s*: (.+)$", told, re.M)))
     units = "AVX-512" if "avx512f" in told else "AVX2" if "avx2" in told else "neither AVX-512 nor AVX2"
     peers = (
-        "torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum", "onnxruntime", "dask",
+        "torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum", "aimet-torch", "onnxruntime",
+        "dask",
     )  # fmt: skip
     versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
     machine = f"{', '.join(names)} with {units}, {platform.system()}"
