@@ -67,8 +67,8 @@ def cascade(
         ridge: Pull towards W, in units of C's mean diagonal, > 0.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
-            raised until it holds. Of eleven small nets, trained on at one rate, none diverged at 1, two
-            did at 1.1, and after a free refit most; None: any.
+            raised until it holds. Of eleven small nets, trained on at one rate, none diverged at 1 and
+            two did at 1.1; None: any.
         memory_gb: For what arrives at a block (10^9 bytes, for each of two nets); what is more is kept in a
             temporary file.
 
