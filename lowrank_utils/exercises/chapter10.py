@@ -1,4 +1,4 @@
-"""Judges of chapter 9: gradients of an adapter, the sum of two, and one taken out of an update."""
+"""Judges of chapter 10: gradients of an adapter, the sum of two, and one taken out of an update."""
 
 from __future__ import annotations
 
@@ -178,4 +178,4 @@ def _other_rank(old: Tensor, new: Tensor, share: float, r: int, rank: int) -> st
     return f"rank {r} is not the smallest that holds the share."
 
 
-JUDGES: dict[str, Judge] = {"9.1": _gradients, "9.2": _add, "9.3": _extract}
+JUDGES: dict[str, Judge] = {"10.1": _gradients, "10.2": _add, "10.3": _extract}

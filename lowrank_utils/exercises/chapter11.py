@@ -1,4 +1,4 @@
-"""Judges of chapter 10: a whole model's predicted speed-up, a pair for plain torch, the network to ship."""
+"""Judges of chapter 11: a whole model's predicted speed-up, a pair for plain torch, the network to ship."""
 
 from __future__ import annotations
 
@@ -146,4 +146,4 @@ def _check_state(state: Any, U: Tensor, Vh: Tensor, bias: Tensor | None) -> None
             raise NotYet(f"{name} lies in a larger storage, all of which would be saved: clone the slice.")
 
 
-JUDGES: dict[str, Judge] = {"10.1": _speedup, "10.2": _plain_state, "10.3": pick}
+JUDGES: dict[str, Judge] = {"11.1": _speedup, "11.2": _plain_state, "11.3": pick}

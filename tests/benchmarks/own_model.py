@@ -1,4 +1,4 @@
-"""Chapter 10's claims: predictions against the clock, ONNX against torch, a cluster against one process.
+"""Chapter 11's claims: predictions against the clock, ONNX against torch, a cluster against one process.
 
 onnx, onnxruntime and dask are extras of `make bench` alone.
 """

@@ -34,7 +34,7 @@ TABLES = {
     ),
     "promises": (
         "Your own model",
-        "What chapter 10 promises. Predictions are compared with the processor's own time, on one thread, "
+        "What chapter 11 promises. Predictions are compared with the processor's own time, on one thread, "
         "after two seconds of measuring: N from 256 to 4096, five of the nine sizes among those measured, "
         "batches 1 to 256, ranks N/32 to N/4.",
         ("what", "ours", "peer", "bound"),
