@@ -32,7 +32,7 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BIN)/pip install -q --index-url $(TORCH_INDEX) $$(sed -n 's/^\(torch[a-z]*==[^ ]*\).*/\1/p' requirements.txt))
 	$(BIN)/pip install -q -r requirements.txt
-	$(BIN)/pip install -q --no-deps $$(sed -n 's/^# \([a-z-]*==[^ ]*\) goes in by.*/\1/p' requirements.txt)  # for their files alone
+	$(BIN)/pip install -q --no-deps $$(sed -n 's/^# \([a-z0-9-]*==[^ ]*\) goes in by.*/\1/p' requirements.txt)  # for their files alone
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 

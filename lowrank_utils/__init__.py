@@ -20,6 +20,7 @@ from lowrank_utils.factors.spectral_rules import evbmf_rank, gavish_donoho_rank
 from lowrank_utils.factors.svd import low_rank_approximation, relative_error, singular_values, truncated_svd
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.lab.data import Split, load_split
+from lowrank_utils.lab.docstrings import Docstring, load_docstrings
 from lowrank_utils.lab.models import Net, NetLite
 from lowrank_utils.lab.repro import set_seed
 from lowrank_utils.lab.stacked import train_nets
@@ -57,6 +58,7 @@ __all__ = [
     "ConvOptions",
     "Cost",
     "CostTable",
+    "Docstring",
     "Harm",
     "HarmCurve",
     "KernelExplorer",
@@ -106,6 +108,7 @@ __all__ = [
     "from_exported",
     "gavish_donoho_rank",
     "layer_view",
+    "load_docstrings",
     "load_split",
     "low_rank_approximation",
     "measure_harm",

@@ -1,6 +1,6 @@
 """Plugin: what each notebook's kernel took under nbval. Too much memory is an error; a table ends the run.
 
-Binder gives 2 GB, of which a chapter may take 1.6. The time is the processor's, over all threads (a chapter
+Binder gives 2 GB, of which a chapter may take 1.7. The time is the processor's, over all threads (a chapter
 uses one): a busy machine changes it least. It still differs between machines, so its limit is loose.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-MEMORY_GB = 1.6  # chapter 6 was measured at 1.42 and at 1.50
+MEMORY_GB = 1.7  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 at 1.61
 NOISE_GB = 0.2  # rounding noise holds two more arrays of the size of the one that it moves
 CPU_SECONDS = 150
 taken: dict[str, tuple[float, float, str]] = {}

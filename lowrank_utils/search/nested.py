@@ -85,7 +85,10 @@ class Replay:
     def run(self, output: Callable[[], Tensor]) -> Any:
         """The model's output where this is the layer's."""
         self.layer.forward = lambda *_, **__: output()  # hooks stay in force
-        return call(self.model, fresh(self._given))
+        try:
+            return call(self.model, fresh(self._given))
+        finally:
+            del self.layer.forward  # else the model holds what holds it, and is freed late
 
     def _record(self) -> Any:
         """Run once, keep the layer's input at each call, and freeze what comes before it."""
@@ -123,6 +126,7 @@ class Replay:
         finally:
             for handle in handles:
                 handle.remove()
+            del self.layer.forward
         if len(self.inputs) == 1:
             for module, value in done.items():
                 if module not in again | hooked:

@@ -15,6 +15,7 @@ from adapters import adapter_against_peft
 from claims import CLAIMS, Row
 from convolutions import CONVOLUTIONS
 from decompositions import DECOMPOSITIONS
+from encoder import ENCODER
 from grading import Attack, coursework, robustness
 from own_model import OWN_MODEL
 from pitch import pitch_detector
@@ -30,7 +31,7 @@ def main() -> int:
     claims = [
         claim
         for claim in [
-            *CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, *OWN_MODEL,
+            *CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, *ENCODER, *OWN_MODEL,
             pitch_detector, adapter_against_peft, coursework, robustness,
         ]  # fmt: skip
         if not chosen or claim.__name__ in chosen

@@ -326,3 +326,61 @@ def test_the_target_says_what_is_differentiated():
     names = Lambda(lambda s, x: s.a(x).argmax(1), a=nn.Linear(6, 3))
     with pytest.raises(TypeError, match="must be a floating tensor for target='outputs'"):
         calibrate(names, X, target="outputs")
+
+
+class MeanOfRows(nn.Module):
+    """A sample has T rows, and one output: A times the mean of W x_t, so that J^T J = A^T A / T^2."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer = nn.Linear(4, 6)
+        self.A = nn.Parameter(torch.randn(5, 6))
+
+    def forward(self, x):
+        return self.layer(x).mean(1) @ self.A.T
+
+
+@pytest.mark.parametrize("directions", [1, 2, 3])
+def test_a_pooled_output_has_as_many_ranks_as_directions(directions):
+    net, X = MeanOfRows(), torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(1))
+    before = snapshot(net, X)
+    moments = calibrate(net, X, target="outputs", directions=directions)["layer"]
+    assert torch.linalg.matrix_rank(moments.gradient, rtol=1e-6) == directions
+    assert (moments.rows, moments.samples) == (9, 1)
+    check(
+        moments, X[0].double().numpy(), None if moments.gradient is None else _by_numpy(net, directions), 1e-5
+    )
+    assert snapshot(net, X) == before
+
+
+def _by_numpy(net, directions):
+    """g of each direction, from the generator that calibrate says it uses."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.cat([torch.randn(1, 5, generator=generator) for _ in range(directions)])
+    return (v @ net.A.detach() / 9).double().numpy()
+
+
+def test_many_directions_come_near_the_jacobian():
+    net, X = MeanOfRows().double(), torch.randn(8, 9, 4, dtype=torch.float64)
+    J = net.A.detach() / 9
+    far = []
+    for directions in (1, 100):
+        G = calibrate(net, X, directions=directions)["layer"].gradient
+        far.append(float((G - J.T @ J).norm() / (J.T @ J).norm()))
+    assert far[1] < 0.25  # the deviation of a mean of 800 squares is about 1 / 20 of each entry's size
+    assert far[1] < far[0]
+
+
+@pytest.mark.parametrize("asked", [{"y": torch.tensor([0, 1])}, {"target": "inputs"},
+                                   {"loss": lambda outputs, batch: outputs.sum()}])  # fmt: skip
+def test_directions_are_for_random_ones(asked):
+    net = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(ValueError, match="directions=2 must be 1 where"):
+        calibrate(net, torch.ones(2, 3), directions=2, **asked)
+
+
+@pytest.mark.parametrize("directions", [0, 1.5])
+def test_directions_are_counted(directions):
+    with pytest.raises((TypeError, ValueError), match="directions"):
+        calibrate(nn.Sequential(nn.Linear(3, 2)), torch.ones(2, 3), directions=directions)

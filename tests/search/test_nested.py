@@ -1,6 +1,7 @@
 """Outputs at every rank against a copy whose weight was overwritten; and the prefix is run once."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from oracles import DTYPES, eps, full_outputs, outputs_by_truncation, snapshot, 
 from torch import nn
 from zoo import ZOO, case
 
+from lowrank_utils import find_rank, measure_harm
 from lowrank_utils.search.nested import NestedLayer
 
 
@@ -134,3 +136,21 @@ def test_a_forward_that_raises_leaves_the_model_alone():
     with pytest.raises(RuntimeError):
         OneBatch(NestedLayer(model, layer), X[:, :, :4])
     assert snapshot(model, X) == before
+
+
+def test_a_copy_is_freed_when_nobody_holds_it():
+    """A circle of references would keep each layer's copy of the model until the next collection."""
+
+    class Marked(nn.Sequential):
+        pass
+
+    net, X = Marked(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), torch.randn(5, 8)
+    gc.collect()
+    gc.disable()
+    try:
+        measure_harm(net, X)
+        find_rank(net, "0", X, torch.tensor([0, 1, 2, 3, 0]), max_drop=0.1)
+        alive = [thing for thing in gc.get_objects() if type(thing) is Marked]
+    finally:
+        gc.enable()
+    assert len(alive) == 1

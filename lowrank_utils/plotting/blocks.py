@@ -1,0 +1,54 @@
+"""The picture of a deep model: one number a layer, block by block."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from lowrank_utils import _checks
+from lowrank_utils.plotting.style import axes as own_axes
+
+NUMBERED = re.compile(r"(?:.*\.)?(\d+)\.(.+)")
+
+
+def block_map(values: Mapping[str, float], *, label: str, ax: Axes | None = None, log: bool = False) -> Axes:
+    """One number for each layer of each block, as a map: blocks from left to right, what repeats downwards.
+
+    Args:
+        values: Numbers by the layers' dotted names, as in ``{"encoder.layers.3.linear1": 0.4}``: the last
+            number in a name is its block, and what follows is its row.
+        label: What the numbers are, with their unit, for the colour bar.
+        ax: Where to draw; None makes a figure.
+        log: Whether the colours go by the logarithm; all values are > 0 then.
+
+    Raises:
+        ValueError: If a name has no number of a block.
+    """
+    found = {name: NUMBERED.fullmatch(name) for name in values}
+    if alone := [name for name, parts in found.items() if parts is None]:
+        _checks.value_error("values", alone[0], "named with the number of a block, as 'layers.3.up' is")
+    at = {name: (parts[2], int(parts[1])) for name, parts in found.items() if parts is not None}
+    rows = list(dict.fromkeys(row for row, _ in at.values()))
+    columns = sorted({block for _, block in at.values()})
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for name, (row, block) in at.items():
+        grid[rows.index(row), columns.index(block)] = values[name]
+    ax = own_axes(ax)
+    shown = ax.imshow(grid, cmap="cividis", norm="log" if log else "linear", aspect="auto")
+    shade = np.asarray(shown.norm(grid))  # from 0, dark, to 1
+    for (i, j), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            colour = "white" if shade[i, j] < 0.5 else "black"
+            ax.text(j, i, f"{value:.2g}", ha="center", va="center", color=colour, fontsize=8)
+    ax.set_xticks(range(len(columns)), [str(block) for block in columns])
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xlabel("block")
+    ax.grid(False)
+    bar = plt.colorbar(shown, ax=ax, label=label)
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    return ax

