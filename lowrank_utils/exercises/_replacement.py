@@ -70,6 +70,24 @@ def _pairs() -> Iterator[tuple[str, nn.Conv2d, nn.Module, bool, str]]:
     yield "the bias left out", conv, unbiased, False, "the bias is part of the function."
     short = "one rank too few misses some per cent: more than rounding, which is a millionth."
     yield "one rank too few", conv, _chain(conv, 3), False, short
+    yield (
+        "a kernel averaged over its rows", conv, _but(conv, kernel.mean(2, keepdim=True)), False,
+        "where the input is constant along its height the outputs agree: draw every pixel by itself.",
+    )  # fmt: skip
+    yield (
+        "a kernel averaged over its columns", conv, _but(conv, kernel.mean(3, keepdim=True)), False,
+        "where the input is constant along its width the outputs agree: draw every pixel by itself.",
+    )  # fmt: skip
+    exchanged = _but(conv, kernel[[0, 1, 3, 2]])
+    exchanged.bias.data.copy_(conv.bias.data[[0, 1, 3, 2]])  # type: ignore[union-attr]
+    yield (
+        "the last two outputs exchanged", conv, exchanged, False,
+        "norms, means and the first outputs agree: compare each number with the one in its place.",
+    )  # fmt: skip
+    yield (
+        "1.003 times the output", conv, _Then(conv, lambda y: 1.003 * y), False,
+        "three in a thousand are more than rounding, and a cosine does not see them.",
+    )  # fmt: skip
     around = _conv(3, 5, 4, 3, padding=1)
     turned = _but(around, around.weight)
     turned.padding_mode = "circular"
@@ -120,7 +138,7 @@ def keeps(answer: object) -> str | None:
         torch.manual_seed(8)
         with on(case):
             said = test(conv, other)
-            if isinstance(said, Tensor | np.ndarray | np.generic) and said.ndim == 0:
+            if isinstance(said, Tensor | np.ndarray | np.generic) and said.shape in ((), (1,)):
                 said = said.item()
             if not isinstance(said, bool):
                 raise NotYet(f"return True or False, not {describe(said)}.")

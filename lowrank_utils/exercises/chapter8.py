@@ -10,10 +10,12 @@ from torch import Tensor
 from lowrank_utils.exercises._answers import Judge, NotYet, function, items, matrix, named, on, whole
 from lowrank_utils.exercises._replacement import keeps
 
-# m, n, k_h, k_w, r, and the pixels before and after: no two sizes agree, and no two strides of a layer
+# m, n, k_h, k_w, r, and the pixels before and after: no two sizes agree, and no two strides of a layer; of
+# the last shape neither stride divides, so that what was made of before // after is seen
 SHAPES = (
     (24, 10, 3, 5, 4, (30, 28), (15, 7)),
     (7, 32, 5, 3, 2, (27, 24), (9, 12)),
+    (6, 13, 3, 5, 3, (31, 26), (11, 7)),
 )
 
 
@@ -46,6 +48,12 @@ def _spatial_macs(answer: object) -> str | None:
             ),
             "that has m in the first stage and n in the second: the first one takes the n inputs.": (
                 r * m * k_h * h_out * w + r * n * k_w * h_out * w_out
+            ),
+            "that has strides of before // after, rounded down: the sizes are given, so use them.": (
+                first * (h // (h // h_out)) * w + second * (h // (h // h_out)) * (w // (w // w_out))
+            ),
+            "that has strides rounded down in the first stage: its rows are those of the output.": (
+                first * (h // (h // h_out)) * w + second * h_out * w_out
             ),
             "that is one stage of the two; the layer has both.": first * h_out * w,
             "that is one stage of the two, too; the layer has both.": second * h_out * w_out,
@@ -121,8 +129,10 @@ def _why_not_nearest(W: Tensor, made: Tensor, r: int) -> str | None:
             "the mixed taps are further from W than nothing at all: do the rows of your unfolding belong to "
             "filters, and its columns to taps?"
         )
-    shares = f"{missed / float(W.norm()):.2f}", f"{least / float(W.norm()):.2f}"
-    return f"your kernel misses {shares[0]} of W, and taps that fit better {shares[1]}."
+    shares = missed / float(W.norm()), least / float(W.norm())
+    digits = next(d for d in range(2, 9) if d == 8 or f"{shares[0]:.{d}f}" != f"{shares[1]:.{d}f}")
+    mine, best = (f"{share:.{digits}f}" for share in shares)
+    return f"your kernel misses {mine} of W, and taps that fit better {best}."
 
 
 JUDGES: dict[str, Judge] = {"8.1": _spatial_macs, "8.2": _basis, "8.3": keeps}

@@ -59,13 +59,18 @@ class ConvOptions:
     macs: int
     size: tuple[int, ...] | None
 
-    def best(self, max_params: int) -> ConvOption | None:
+    def best(self, max_params: float) -> ConvOption | None:
         """The option of the least error that holds at most so many numbers, or None.
 
         Args:
             max_params: Largest number of entries in the kernels.
+
+        Raises:
+            TypeError: If ``max_params`` is no number.
+            ValueError: If it is negative, nan or inf.
         """
-        fits = [option for option in self.options if option.params <= max_params]
+        most = _checks.real(max_params, "max_params", low=0)
+        fits = [option for option in self.options if option.params <= most]
         return min(fits, key=lambda option: (option.error, option.params), default=None)
 
     def _shown(self) -> Iterator[ConvOption]:

@@ -76,7 +76,7 @@ def measure_harm(
         A ``Harm``, for ``allocate_ranks(model, budget, harm=...)``.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument is of the wrong type, or the measure gives no number.
         ValueError: If there are no samples or no layer, a layer is never called, a number is out of range, or
             the measure gives nan or a negative number.
 
@@ -101,13 +101,14 @@ def measure_harm(
     inputs, sizes = [batch.inputs for batch in data], [len(batch) for batch in data]
 
     def average(outputs: Sequence[Any], dense: Sequence[Any], where: str) -> float:
-        parts = (
-            n * float(how(*pair)) for n, pair in zip(sizes, zip(outputs, dense, strict=True), strict=True)
-        )
-        value = sum(parts) / samples
-        if not value >= 0:
-            raise ValueError(f"measure's value {where} is {value:g}; it must be a number >= 0")
-        return value
+        total = 0.0
+        for n, after, before in zip(sizes, outputs, dense, strict=True):
+            told = how(after, before)
+            value = _checks.number(told, "measure(outputs, dense)", f"a number >= 0 {where}")
+            if not value >= 0:
+                _checks.value_error("measure(outputs, dense)", value, f"a number >= 0 {where}")
+            total += n * value
+        return total / samples
 
     jobs = (
         delayed(_measured)(model, name, inputs, average, points, None if moments is None else moments[name])

@@ -13,9 +13,14 @@ def macs(m, n, k_h, k_w, r, before, after):
     return r * n * k_h * after[0] * before[1] + r * m * k_w * after[0] * after[1]
 
 
+def step_of(before, after):
+    """The strides of a layer with half a kernel of padding: before / after, rounded up."""
+    return tuple(-(-b // a) for b, a in zip(before, after, strict=True))
+
+
 def by_package(m, n, k_h, k_w, r, before, after):
     """The option of conv_options, on a convolution with these steps."""
-    step = before[0] // after[0], before[1] // after[1]
+    step = step_of(before, after)
     conv = nn.Conv2d(n, m, (k_h, k_w), stride=step, padding=(k_h // 2, k_w // 2))
     (one,) = (o for o in conv_options(conv, before).options if (o.form, o.rank) == ("spatial", r))
     return one.macs
@@ -23,7 +28,7 @@ def by_package(m, n, k_h, k_w, r, before, after):
 
 def by_running(m, n, k_h, k_w, r, before, after):
     """Two convolutions, and the sizes of what they put out."""
-    step = before[0] // after[0], before[1] // after[1]
+    step = step_of(before, after)
     first = nn.Conv2d(n, r, (k_h, 1), (step[0], 1), (k_h // 2, 0))
     last = nn.Conv2d(r, m, (1, k_w), (1, step[1]), (0, k_w // 2))
     x = first(torch.zeros(1, n, *before))
@@ -35,6 +40,7 @@ def spatial_slips(m, n, k_h, k_w, r, before, after):
     """{what a slip counts: the number}."""
     a, b = r * n * k_h, r * m * k_w
     rows, columns, out = after[0] * before[1], before[0] * after[1], after[0] * after[1]
+    floor = [size // (size // less) for size, less in zip(before, after, strict=True)]
     return {
         "numbers": a + b,
         "dense": m * n * k_h * k_w * out,
@@ -48,6 +54,8 @@ def spatial_slips(m, n, k_h, k_w, r, before, after):
         "first alone": a * rows,
         "second alone": b * out,
         "off by one": a * rows + b * out + 1,
+        "strides rounded down": a * floor[0] * before[1] + b * floor[0] * floor[1],
+        "first stride rounded down": a * floor[0] * before[1] + b * out,
     }
 
 
@@ -195,6 +203,35 @@ def without_bias(a, b):
     return relative(centre(a), centre(b))
 
 
+def same_by(figure):
+    """Whether one figure of the outputs agrees, to 1e-4 of it."""
+    return compare(
+        test=lambda a, b: a.shape == b.shape and (figure(a) - figure(b)).abs() <= 1e-4 * figure(a).abs()
+    )
+
+
+def same_part(part):
+    """Whether a part of the outputs agrees."""
+    return compare(test=lambda a, b: a.shape == b.shape and relative(part(a), part(b)))
+
+
+def rows_alike(conv):
+    return torch.randn(2, conv.in_channels, 1, 24).expand(-1, -1, 23, -1).to(conv.weight)
+
+
+def columns_alike(conv):
+    return torch.randn(2, conv.in_channels, 23, 1).expand(-1, -1, -1, 24).to(conv.weight)
+
+
+def almost(W, r):
+    """Twenty power steps from a start that is not random: near the best taps, and not there."""
+    A = W.flatten(2).flatten(0, 1)
+    taps = torch.linalg.qr(torch.eye(A.shape[1], dtype=A.dtype)[:, :r])[0]
+    for _ in range(20):
+        taps = torch.linalg.qr(A.T @ (A @ taps))[0]
+    return taps.T.reshape(r, *W.shape[2:]), (A @ taps).reshape(*W.shape[:2], r)
+
+
 def fixed_size(conv, other):
     x = torch.randn(1, conv.in_channels, 8, 8).to(conv.weight)
     return bool(relative(conv(x), other(x)))
@@ -220,6 +257,7 @@ ANSWERS = [
     right("8.3", "largest entry", by_entries),
     right("8.3", "allclose", by_allclose),
     right("8.3", "numpy", by_impulses),
+    right("8.3", "a list's worth", lambda conv, other: torch.tensor([keeps(conv, other)])),
     right(
         "8.3",
         "twice as strict",
@@ -238,6 +276,8 @@ ANSWERS = [
     wrong("8.1", "first alone", slip("first alone"), "one stage"),
     wrong("8.1", "second alone", slip("second alone"), "one stage"),
     wrong("8.1", "off by one", slip("off by one"), "another number"),
+    wrong("8.1", "strides rounded down", slip("strides rounded down"), "use them"),
+    wrong("8.1", "first stride rounded down", slip("first stride rounded down"), "those of the output"),
     wrong("8.1", "a share", lambda *told: macs(*told) / 7.5e5, "whole number"),
     wrong("8.1", "two numbers", lambda *told: (1, 2), "whole number"),
     wrong("8.1", "no strides", lambda m, n, k, r: 1, "raised"),
@@ -264,6 +304,7 @@ ANSWERS = [
         ),
         "fit better",
     ),
+    wrong("8.2", "twenty power steps", almost, "fit better"),
     wrong("8.2", "nan", lambda W, r: tuple(x * float("nan") for x in basis(W, r)), "nan"),
     wrong("8.2", "in place", lambda W, r: basis(W.mul_(2), r), "changes its argument W"),
     wrong("8.3", "True", True, "itself, which is then called as"),
@@ -313,6 +354,40 @@ ANSWERS = [
         compare(test=lambda a, b: (a - b).norm() <= 1e-4 * (b - b + a).norm()),
         "shapes too",
     ),
+    wrong("8.3", "norms agree", same_by(torch.norm), "the one in its place"),
+    wrong("8.3", "means agree", same_by(torch.mean), "the one in its place"),
+    wrong("8.3", "spreads agree", same_by(torch.std), "the one in its place"),
+    wrong(
+        "8.3",
+        "sums agree",
+        compare(test=lambda a, b: a.shape == b.shape and (a - b).sum().abs() <= 1e-4 * a.norm()),
+        "the one in its place",
+    ),
+    wrong(
+        "8.3", "sorted values agree", same_part(lambda y: y.flatten().sort().values), "the one in its place"
+    ),
+    wrong("8.3", "one map", same_part(lambda y: y[0, 0]), "the one in its place"),
+    wrong(
+        "8.3", "half of the channels", same_part(lambda y: y[:, : y.shape[1] // 2]), "the one in its place"
+    ),
+    wrong(
+        "8.3",
+        "a cosine",
+        compare(
+            test=lambda a, b: (
+                a.shape == b.shape and torch.cosine_similarity(a.flatten(), b.flatten(), 0) > 1 - 1e-6
+            )
+        ),
+        "a cosine does not see",
+    ),
+    wrong(
+        "8.3",
+        "one per cent",
+        compare(test=lambda a, b: a.shape == b.shape and (a - b).norm() <= 0.01 * a.norm()),
+        "more than rounding",
+    ),
+    wrong("8.3", "rows alike", compare(rows_alike), "constant along its height"),
+    wrong("8.3", "columns alike", compare(columns_alike), "constant along its width"),
     wrong("8.3", "eight pixels", fixed_size, "raised"),
     wrong(
         "8.3", "the difference", lambda conv, other: conv(drawn(conv)) - other(drawn(conv)), "True or False"

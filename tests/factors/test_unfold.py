@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-import tensorly
+import tensorly.decomposition
 import torch
 from oracles import DTYPES, eps, tail, truncated, work_eps
 
@@ -197,6 +197,18 @@ def test_cp_finds_a_kernel_of_known_rank(shape):
         K.reshape(2, -1).norm(dim=1) if K is not kernels[-1] else K.flatten(1).norm(dim=0) for K in kernels
     ]
     assert all(torch.allclose(size, sizes[0]) for size in sizes)  # shared evenly
+
+
+def test_cp_begins_at_singular_vectors():
+    W = kernel_of((6, 5, 8), seed=1).double()
+    errors = {}
+    for init in ("svd", "random"):
+        told = {"n_iter_max": unfold.ALS_ROUNDS, "tol": unfold.ALS_TOLERANCE, "random_state": 0}
+        fit = tensorly.decomposition.parafac(W.numpy(), 5, init=init, **told)
+        errors[init] = float(np.linalg.norm(tensorly.cp_to_tensor(fit) - W.numpy()))
+    got = float((compose(kernel_factors(W, 5, "cp"), "cp") - W).norm())
+    assert got == pytest.approx(errors["svd"], rel=1e-6)
+    assert got < 0.9 * errors["random"]
 
 
 def test_cp_is_the_same_twice_and_draws_nothing_global():

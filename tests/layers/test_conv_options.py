@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lowrank_utils import LowRankConv, conv_options
+from lowrank_utils.layers.conv_options import ConvOption, ConvOptions
 
 CONVS = [
     (nn.Conv1d(6, 8, 5, stride=2, padding=3), (40,)),
@@ -123,6 +125,26 @@ def test_best_is_the_least_error_within_the_numbers():
         assert (best is None) is (not fits)
         assert best is None or best.error == min(o.error for o in fits)
     assert found.best(5) is None and found.best(10**6) is not None
+
+
+def test_of_two_equal_errors_the_smaller_is_best():
+    options = [ConvOption("input", 2, params, 9, error) for params, error in ((8, 0.5), (6, 0.5), (4, 0.7))]
+    for listed in (options, options[::-1]):
+        assert ConvOptions(tuple(listed), 10, 9, None).best(9).params == 6
+
+
+@pytest.mark.parametrize(
+    ("most", "error", "message"),
+    [
+        ("a", TypeError, "max_params='a' must be a finite number >= 0"),
+        (None, TypeError, "max_params=None must be a finite number >= 0"),
+        (-1, ValueError, "max_params=-1.0 must be a finite number >= 0"),
+        (math.nan, ValueError, "max_params=nan must be a finite number >= 0"),
+    ],
+)
+def test_best_needs_a_number(most, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        conv_options(CONVS[3][0]).best(most)
 
 
 def test_it_prints_a_table():

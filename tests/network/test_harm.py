@@ -142,6 +142,25 @@ def test_processes_change_no_number():
     assert measure_harm(net, X, points=3, n_jobs=2) == measure_harm(net, X, points=3)
 
 
+def test_threads_are_given_back(monkeypatch):
+    seen, told = [], []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+
+    def measure(outputs, dense):
+        seen.append(told[-1])
+        if len(seen) == 3:
+            raise ArithmeticError
+        return 0.0
+
+    net, X = nn.Sequential(nn.Linear(6, 5)), torch.randn(9, 6)
+    measure_harm(net, X, measure=measure, points=2)
+    assert told == [1, 7] and seen == [1, 1]
+    with pytest.raises(ArithmeticError):
+        measure_harm(net, X, measure=measure, points=2)
+    assert told == [1, 7, 1, 7]
+
+
 def test_kl_is_that_of_torch():
     a, b = torch.randn(7, 3, 5), torch.randn(7, 3, 5)
     wanted = nn.functional.kl_div(a.log_softmax(-1), b.log_softmax(-1), log_target=True, reduction="sum") / 7
@@ -176,7 +195,8 @@ def test_bad_calls():
         (lambda: measure_harm(nn.ReLU(), X), ValueError, "model=ReLU must be"),
         (lambda: measure_harm(never, X), ValueError, "layer='b' must be called"),
         (lambda: measure_harm(net, X, measure=lambda *_: float("nan")), ValueError, "'0' as A B of rank 1"),
-        (lambda: measure_harm(net, X, measure=lambda *_: -1.0), ValueError, "is -1; it must be"),
+        (lambda: measure_harm(net, X, measure=lambda *_: -1.0), ValueError, r"dense\)=-1.0 must be"),
+        (lambda: measure_harm(net, X, measure=lambda *_: None), TypeError, r"dense\)=None must be a number"),
         (
             lambda: allocate_ranks(other, 0.9, harm=measure_harm(net, X)),
             ValueError, r"harm=\(5, 6\) must be of '0', which is 5 x 7",
