@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 MEMORY_GB = 1.7  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 at 1.61
-NOISE_GB = 0.3  # rounding noise holds more arrays of the size of the one that it moves; chapter 9: 1.92 in all
+NOISE_GB = 0.3  # rounding noise holds arrays of the size of those that it moves; chapter 9 has 1.92
 CPU_SECONDS = 150
 taken: dict[str, tuple[float, float, str]] = {}
 
