@@ -130,7 +130,7 @@ def test_the_cell_brings_what_the_chapters_import():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = project["dependencies"] + project["optional-dependencies"]["book"]
     brought = {re.match(r"[\w-]+", name)[0].replace("scikit-learn", "sklearn") for name in names}
-    brought |= {pin.partition("==")[0] for pin in repository.WEIGHTS.split()}  # by --no-deps, in the same cell
+    brought |= {pin.partition("==")[0] for pin in repository.WEIGHTS.split()}  # by --no-deps
     for path in (ROOT / "book").glob("*.ipynb"):
         own = {"lowrank_utils", "IPython"}  # a notebook's kernel has both
         assert imported(path) - brought - own == set(), path.name
