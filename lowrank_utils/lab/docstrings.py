@@ -44,6 +44,7 @@ def load_docstrings(count: int = 2200) -> list[Docstring]:
         Docstrings, no two of which share a summary or the first 60 characters of a body.
 
     Raises:
+        TypeError: If ``count`` is no integer.
         ValueError: If ``count`` is out of range, or a docstring is not the one that was listed: the packages
             are of another version then.
         ModuleNotFoundError: If one of the packages is not installed.

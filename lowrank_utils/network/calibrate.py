@@ -53,9 +53,9 @@ def calibrate(
         target: ``"labels"``, ``"outputs"`` for random directions of a floating output of any shape, or
             ``"inputs"`` for no gradients, which is quicker; by default labels where there are any or a loss,
             else outputs if they are a floating tensor, else inputs.
-        directions: Random directions a sample, each one more backward pass. Where a sample is one row of the
-            output, as a mean over tokens is, E[g g^T] has at most samples x directions ranks: fewer than the
-            layer has outputs, and a cut hides its error where the estimate is blind.
+        directions: Random directions a sample, each one more backward pass. Of a layer right before a mean
+            over rows, all rows of a sample have one g, and E[g g^T] has at most samples x directions ranks:
+            if that is fewer than the layer has outputs, a cut hides its error where the estimate is blind.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
 
