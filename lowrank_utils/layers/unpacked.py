@@ -127,6 +127,8 @@ class UnpackedAttention(nn.Module):
         else:
             drop = self.dropout if self.training else 0.0
             heads = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal=hinted)
+        if first and batched and not self.training:
+            return self.out_proj(heads.transpose(1, 2).flatten(2)), weights  # (N, L, E)
         # in the order of torch's in memory, in which a dropout that follows draws
         y = self.out_proj(heads.permute(2, 0, 1, 3).flatten(2))  # (L, N, E)
         if not batched:

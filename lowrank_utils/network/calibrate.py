@@ -17,6 +17,7 @@ from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import layer_view
 from lowrank_utils.layers.which import hooked_input, layers_of
 from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
+from lowrank_utils.model.padding import Mask, counted, mask_of
 from lowrank_utils.network.inputs import Inputs
 
 
@@ -30,6 +31,7 @@ def calibrate(
     loss: Loss | None = None,
     target: str | None = None,
     directions: int = 1,
+    mask: Mask | None = None,
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
 ) -> dict[str, Moments]:
@@ -56,6 +58,8 @@ def calibrate(
         directions: Random directions a sample, each one more backward pass. Of a layer right before a mean
             over rows, all rows of a sample have one g, and E[g g^T] has at most samples x directions ranks:
             if that is fewer than the layer has outputs, a cut hides its error where the estimate is blind.
+        mask: A callable(inputs) -> (N, T), True where a position counts and False where it fills up a batch;
+            by default the ``attention_mask`` of a batch with named arguments, else every position.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
 
@@ -109,8 +113,10 @@ def calibrate(
                 _checks.value_error(
                     "directions", directions, "1 where labels, a loss or no gradient are asked for"
                 )
+            batch = batch.on(small)
+            inputs.mask = mask_of(batch.inputs, mask)
             try:
-                _run(small, batch.on(small), measure, directions)
+                _run(small, batch, measure, directions)
             except RuntimeError as error:
                 if measure is random and target is None:
                     error.add_note("calibrate differentiates the outputs; target='inputs' needs no gradients")
@@ -161,6 +167,16 @@ def _run(model: nn.Module, batch: Batch, loss: Loss | None, times: int = 1) -> N
                 value.backward(retain_graph=left > 0)  # type: ignore[no-untyped-call]
 
 
+def _squared(g: Tensor) -> Tensor:
+    """g^T g (m, m) of rows (N, m) in float64, of products in float32 where g has no more digits."""
+    if not g.any():
+        return g.new_zeros(g.shape[1], g.shape[1], dtype=torch.float64)
+    g = g.to(torch.promote_types(g.dtype, torch.float32))
+    largest = g.abs().max()  # squares of tiny numbers would vanish
+    g = g / largest
+    return (g.T @ g).double() * largest.double().square()
+
+
 def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
     def record(
         layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
@@ -175,8 +191,8 @@ def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
         total = moments.gradient
 
         def add(gradient: Tensor) -> None:
-            g = seen.output_rows(gradient).double()
-            total.addmm_(g.T, g)
+            g = counted(seen.output_rows(gradient), gradient.shape, inputs.mask)
+            total.add_(_squared(g))
 
         if not output.requires_grad:  # the first layer: the graph begins at its output
             output = output.detach().requires_grad_()

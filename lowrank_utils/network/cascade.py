@@ -11,6 +11,7 @@ not do what they do in the model, which is checked, both nets are run as a whole
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import LayerView, Pick, layer_view
 from lowrank_utils.layers.which import layer_of
 from lowrank_utils.model.batches import Batch, batches
+from lowrank_utils.model.padding import Mask
 from lowrank_utils.network.decomposed import checked, cut
+from lowrank_utils.network.halves import best_ridge
 from lowrank_utils.network.refit import Joint
 from lowrank_utils.network.side_by_side import SideBySide
 from lowrank_utils.network.stream import Unsafe
@@ -47,7 +50,8 @@ def cascade(
     *,
     factors: Mapping[str, WeightedFactors] | None = None,
     pivoted: bool = False,
-    ridge: float = 1e-3,
+    ridge: float | None = 1e-3,
+    mask: Mask | None = None,
     batch_size: int = 256,
     stretch: float | None = None,
     memory_gb: float = 4.0,
@@ -64,7 +68,9 @@ def cascade(
         factors: ``{dotted name: weighted_factors(W, moments)}``, where they are at hand; only the first layer
             that is cut has use for its own.
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
-        ridge: Pull towards W, in units of C's mean diagonal, > 0.
+        ridge: Pull towards W, in units of C's mean diagonal, > 0; None: of each layer, that of least error
+            where each half of the data is fitted and the other one judges. Ask for it where rows are few.
+        mask: A callable(inputs) -> (N, T), as in ``calibrate``, for which rows count.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
             raised until it holds. Of eleven small nets, trained on at one rate, none diverged at 1 and
@@ -87,7 +93,8 @@ def cascade(
         LowRankLinear(in_features=8, out_features=6, rank=2, bias=True, core=False)
     """
     model = _checks.module(model)
-    ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
+    if ridge is not None:
+        ridge = _checks.real(ridge, "ridge", low=0.0, open_low=True)
     room_gb = _checks.real(memory_gb, "memory_gb", low=0.0)
     if stretch is not None:
         stretch = _checks.real(stretch, "stretch", low=1.0)
@@ -113,10 +120,10 @@ def cascade(
     rule = _Rule(chosen, moments, factors, ridge, stretch, pivoted)
     if len(order) > FEW + 1:
         try:
-            return _cascaded(model, order, rule, data, room_gb * 1e9, by_blocks=True)
+            return _cascaded(model, order, rule, data, room_gb * 1e9, mask, by_blocks=True)
         except Unsafe:
             pass
-    return _cascaded(model, order, rule, data, room_gb * 1e9, by_blocks=False)
+    return _cascaded(model, order, rule, data, room_gb * 1e9, mask, by_blocks=False)
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ class _Rule:
     chosen: Mapping[str, Pick]
     moments: Mapping[str, Moments]
     factors: Mapping[str, WeightedFactors] | None
-    ridge: float
+    ridge: float | None
     stretch: float | None
     pivoted: bool
 
@@ -143,9 +150,13 @@ class _Rule:
             found = checked(self.factors, name, layer)
         return cut(layer, found, pick, layer.bias, pivoted=self.pivoted)
 
-    def later(self, name: str, layer: LayerView, joint: Joint, which: int) -> nn.Module:
-        """A layer that other inputs reach."""
-        W = joint.refitted(layer.weight.double(), self.ridge, which, stretch=self.stretch)
+    def later(
+        self, name: str, layer: LayerView, joint: Joint, parts: Sequence[Joint], which: int
+    ) -> nn.Module:
+        """A layer that other inputs reach; ``joint`` has the rows of all parts."""
+        W = layer.weight.double()
+        ridge = best_ridge(parts, W, which) if self.ridge is None else self.ridge
+        W = joint.refitted(W, ridge, which, stretch=self.stretch)
         b = joint.bias(W, which)
         if name not in self.chosen:
             return layer.dense(W, b)
@@ -171,6 +182,7 @@ def _cascaded(
     rule: _Rule,
     data: Sequence[Batch],
     room_bytes: float,
+    mask: Mask | None,
     *,
     by_blocks: bool,
 ) -> nn.Module:
@@ -180,16 +192,18 @@ def _cascaded(
         Unsafe: With ``by_blocks``, where the result would not be that of whole runs.
     """
     dense, new = copied(model).eval(), dict[str, nn.Module]()
-    pair = SideBySide(dense, copied(model).eval(), data, room_bytes)
+    small, halved = copied(model).eval(), rule.ridge is None
+    pair = SideBySide(dense, small, data, room_bytes, mask=mask, halved=halved)
     with closing(pair), tqdm(total=len(order), desc="cascade", leave=False, delay=1.0) as bar:
         for name in order[:1]:
             new[name] = rule.first(name, layer_view(dense.get_submodule(name)))
             pair.put(name, new[name])
             bar.update()
         groups = pair.by_blocks(order[1:]) if by_blocks else pair.whole(order[1:])
-        for group, joint in groups:
+        for group, parts in groups:
+            joint = functools.reduce(Joint.and_, parts)
             for i, name in enumerate(group):
-                new[name] = rule.later(name, layer_view(dense.get_submodule(name)), joint, i)
+                new[name] = rule.later(name, layer_view(dense.get_submodule(name)), joint, parts, i)
                 pair.put(name, new[name])
                 bar.update()
     return replaced(model, new)

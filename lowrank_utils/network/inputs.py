@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.layers.views import LayerView
+from lowrank_utils.model.padding import counted
 
 
 class Inputs:
@@ -21,6 +22,7 @@ class Inputs:
     def __init__(self, found: dict[str, Moments]) -> None:
         self.found, self.leaders = found, dict[str, str]()
         self.last: tuple[Tensor, int, str, int] | None = None  # input, its version, whose, rows before it
+        self.mask: Tensor | None = None  # of this batch, (N, T)
 
     def add(self, name: str, seen: LayerView, input: Tensor) -> Moments:
         """Moments of a layer with the rows of one more input.
@@ -40,7 +42,7 @@ class Inputs:
             return moments
         self.leaders[name] = name
         before = moments.rows
-        moments.add(seen.rows(input.detach()).double())
+        moments.add(counted(seen.rows(input.detach()), input.shape, self.mask).double())
         plain = type(seen).rows is LayerView.rows  # rows that depend on the input alone
         self.last = (input, input._version, name, before) if plain else None
         return moments

@@ -52,6 +52,23 @@ class Joint:
         self.mean += step * (count / total)
         self.rows = total
 
+    def and_(self, other: Joint) -> Joint:
+        """The moments of these rows and of another's."""
+        both = Joint(len(self.mean), [len(y) for y in self.mean_out], self.mean.device)
+        both.rows = total = self.rows + other.rows
+        if total == 0:
+            return both
+        share = other.rows / total
+        step, weight = other.mean - self.mean, share * (1 - share)
+        both.mean = self.mean + share * step
+        both.covariance = torch.lerp(self.covariance, other.covariance, share)
+        both.covariance += weight * torch.outer(step, step)
+        for i, (old, new) in enumerate(zip(self.mean_out, other.mean_out, strict=True)):
+            both.mean_out[i] = torch.lerp(old, new, share)
+            both.cross[i] = torch.lerp(self.cross[i], other.cross[i], share)
+            both.cross[i] += weight * torch.outer(new - old, step)
+        return both
+
     def refitted(self, W: Tensor, ridge: float, layer: int = 0, *, stretch: float | None = None) -> Tensor:
         """W* (m, n) of one of the layers, pulled towards W (m, n) in units of C's mean diagonal.
 

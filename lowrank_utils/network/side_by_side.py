@@ -10,12 +10,14 @@ from lowrank_utils.layers.copying import put
 from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.layers.which import hooked_input
 from lowrank_utils.model.batches import Batch
+from lowrank_utils.model.padding import Mask, counted, mask_of
 from lowrank_utils.network.blocks import Block, log_calls, stages
 from lowrank_utils.network.refit import Joint
 from lowrank_utils.network.stream import Enough, Stream, Unsafe, removing
 
-Found = Iterator[tuple[list[str], Joint]]
-"""Layers that read one tensor, and their moments; the caller puts in the new ones before it asks for more."""
+Found = Iterator[tuple[list[str], list[Joint]]]
+"""Layers that read one tensor, and their moments, of all rows or of each half of them; the caller puts in the
+new layers before it asks for more."""
 
 
 class SideBySide:
@@ -26,10 +28,23 @@ class SideBySide:
         small: Gets the new layers.
         data: Batches.
         room_bytes: For what arrives at a block, of each net.
+        mask: Which positions count.
+        halved: Whether moments are of two halves: every other batch each, or half of the only one's rows.
     """
 
-    def __init__(self, dense: nn.Module, small: nn.Module, data: Sequence[Batch], room_bytes: float) -> None:
+    def __init__(
+        self,
+        dense: nn.Module,
+        small: nn.Module,
+        data: Sequence[Batch],
+        room_bytes: float,
+        *,
+        mask: Mask | None = None,
+        halved: bool = False,
+    ) -> None:
         self.dense, self.small = (Stream(net, data, room_bytes) for net in (dense, small))
+        self.masks = [mask_of(batch.inputs, mask) if len(batch) else None for batch in data]
+        self.halved = halved
 
     def put(self, name: str, layer: nn.Module) -> None:
         """Put a new layer into the small net."""
@@ -91,13 +106,14 @@ class SideBySide:
                 if called != list(order):
                     raise Unsafe
 
-    def _joint(self, group: Sequence[str], *, once: bool) -> Joint:
+    def _joint(self, group: Sequence[str], *, once: bool) -> list[Joint]:
         """Moments of what the group reads in the small net and gives in the dense one.
 
         With ``once`` a net is run no further than to the last of the group.
         """
         views = [layer_view(self.dense.layer(name)) for name in group]
-        joint = Joint(views[0].weight.shape[1], [len(v.weight) for v in views], views[0].weight.device)
+        n, sizes = views[0].weight.shape[1], [len(view.weight) for view in views]
+        parts = [Joint(n, sizes, views[0].weight.device) for _ in range(1 + self.halved)]
         inputs, outputs = _Inputs(views[0]), [_Outputs(view) for view in views]
         hooks = []
         for k, name in enumerate(group):
@@ -107,11 +123,19 @@ class SideBySide:
             hooks.append(self.dense.layer(name).register_forward_hook(gave, prepend=True))
         with removing(hooks):
             for i in range(len(self.small)):
+                for rows in (inputs, *outputs):
+                    rows.mask = self.masks[i]
                 self.small.run(i)
                 self.dense.run(i)
                 for x, *ys in zip(inputs.taken(), *(out.taken() for out in outputs), strict=True):
-                    joint.add(x, ys)
-        return joint
+                    if len(self.small) > 1:
+                        parts[i % len(parts)].add(x, ys)
+                        continue
+                    step = -(-len(x) // len(parts))
+                    for k, part in enumerate(parts):
+                        own = slice(k * step, (k + 1) * step)
+                        part.add(x[own], [y[own] for y in ys])
+        return parts
 
 
 def _alike(net: Stream, groups: Sequence[list[str]]) -> Iterator[list[str]]:
@@ -128,6 +152,7 @@ class _Rows:
 
     def __init__(self, view: LayerView) -> None:
         self.view = view
+        self.mask: Tensor | None = None  # of the batch that is run
         self._rows: list[Tensor] = []
 
     def taken(self) -> list[Tensor]:
@@ -146,7 +171,7 @@ class _Inputs(_Rows):
             x = hooked_input(args, kwargs)
             if k == 0:
                 self._first, self._version = x, x._version
-                self._rows.append(self.view.rows(x).clone())
+                self._rows.append(counted(self.view.rows(x), x.shape, self.mask).clone())
             elif x is not self._first or x._version != self._version:
                 raise Unsafe
             if enough:
@@ -162,7 +187,7 @@ class _Outputs(_Rows):
         """The layer's hook, which stops the run if that is enough."""
 
         def gave(_: nn.Module, args: object, output: Tensor) -> None:
-            self._rows.append(self.view.output_rows(output).clone())
+            self._rows.append(counted(self.view.output_rows(output), output.shape, self.mask).clone())
             if enough:
                 raise Enough
 

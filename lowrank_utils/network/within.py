@@ -16,6 +16,7 @@ from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.views import Pick
 from lowrank_utils.model.batches import Loss, batches, is_samples
 from lowrank_utils.model.metrics import Metric
+from lowrank_utils.model.padding import Mask
 from lowrank_utils.network.allocate import layer_options, ranks_within
 from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
@@ -43,6 +44,7 @@ def compress_within(
     layers: Collection[str] | None = None,
     skip: Collection[str] = (),
     harm: Harm | str | None = None,
+    mask: Mask | None = None,
 ) -> tuple[nn.Module, Report]:
     r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
 
@@ -72,6 +74,7 @@ def compress_within(
         harm: From ``measure_harm``, or ``"measured"`` to measure it here, on at most 256 of the calibration's
             samples: forms and ranks are then chosen by it. Of one that was measured without moments, and
             without a refit, no moments are taken.
+        mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
 
     Returns:
         The new model and a ``Report``, which prints as a table.
@@ -104,7 +107,7 @@ def compress_within(
     by_weights = isinstance(harm, Harm) and not harm.by_data
     moments = None
     if X is not None and (refit or not by_weights):
-        moments = calibrate(model, X, y, loss=loss, layers=layers, skip=skip)
+        moments = calibrate(model, X, y, loss=loss, mask=mask, layers=layers, skip=skip)
     if harm is not None:
         harm = _measured(harm, model, X, moments, layers, skip)
     factors = LayerFactors(model, moments)
@@ -122,7 +125,9 @@ def compress_within(
         if not ranks or any(ranks == tried for _, tried in frontier.values()):
             return
         if refit and moments is not None:
-            small = cascade(model, ranks, X, moments, factors=factors, pivoted=pivoted, stretch=stretch)
+            small = cascade(
+                model, ranks, X, moments, factors=factors, pivoted=pivoted, stretch=stretch, mask=mask
+            )
         else:
             small = compress(model, ranks, factors=factors, pivoted=pivoted, calibration=X)
         params, value = count_params(small), score(small, X_val, y_val, metric)
