@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lowrank_utils.network.refit import Joint
 
-RIDGES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+RIDGES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
 
 
 def best_ridge(halves: Sequence[Joint], W: Tensor, layer: int = 0) -> float:

@@ -61,8 +61,9 @@ def measure_harm(
 
     Args:
         model: Any module that returns a tensor, or that first of all; it is not changed.
-        X: Samples without labels, as in ``calibrate``: a few hundred. A tensor, tuple or mapping is one
-            batch, and its activations are held in memory.
+        X: Samples without labels, as in ``calibrate``: a few hundred, and with ``moments`` others than
+            those that they were taken on, which a cut by them serves too well. A tensor, tuple or mapping is
+            one batch, and its activations are held in memory.
         moments: From ``calibrate``: the product A B is then made of ``weighted_factors``, as ``compress``
             makes it; a convolution's other forms are of its weights alone.
         measure: ``"squared"``, the mean of ||f'(x) - f(x)||^2; ``"kl"``, of KL(softmax f || softmax f'),

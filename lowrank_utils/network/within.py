@@ -71,9 +71,10 @@ def compress_within(
         loss: A callable(outputs, batch) -> scalar for the moments, where the labels are no classes.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
-        harm: From ``measure_harm``, or ``"measured"`` to measure it here, on at most 256 of the calibration's
-            samples: forms and ranks are then chosen by it. Of one that was measured without moments, and
-            without a refit, no moments are taken.
+        harm: From ``measure_harm``, or ``"measured"`` to measure it here, on at most 256 validation samples,
+            which the moments of other calibration data have not seen; without X_val, of the calibration's:
+            forms and ranks are then chosen by it. Of one that was measured without moments, and without a
+            refit, no moments are taken.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
 
     Returns:
@@ -109,7 +110,8 @@ def compress_within(
     if X is not None and (refit or not by_weights):
         moments = calibrate(model, X, y, loss=loss, mask=mask, layers=layers, skip=skip)
     if harm is not None:
-        harm = _measured(harm, model, X, moments, layers, skip)
+        unseen = X if same or X_val is None else X_val  # by the moments
+        harm = _measured(harm, model, unseen, moments, layers, skip)
     factors = LayerFactors(model, moments)
     options = layer_options(
         model, moments, factors=factors, pivoted=pivoted, layers=layers, skip=skip, harm=harm

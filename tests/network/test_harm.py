@@ -1,5 +1,6 @@
 """Measured harm against the cut model run as a whole, and ranks chosen by it against brute force."""
 
+import importlib
 import itertools
 
 import numpy as np
@@ -232,6 +233,23 @@ def test_compress_within_by_measured_harm(refit):
     )
     assert loss == pytest.approx(least, rel=1e-6)
     assert sum(p.numel() for k, p in small.named_parameters() if "1." not in k and "bias" not in k) == limit
+
+
+def test_harm_is_measured_on_samples_that_the_moments_have_not_seen(monkeypatch):
+    net, X, y = labelled()
+    (A, a), (B, b) = (X[:60], y[:60]), (X[60:], y[60:])
+    within, seen = importlib.import_module("lowrank_utils.network.within"), []
+
+    def watched(model, samples, **told):
+        seen.append(samples)
+        return measure_harm(model, samples, **told)
+
+    monkeypatch.setattr(within, "measure_harm", watched)
+    told = {"max_drop": 0.2, "harm": "measured", "steps": 2}
+    compress_within(net, B, b, calibration=(A, a), **told)
+    compress_within(net, metric=lambda model: 1.0, calibration=(A, a), **told)
+    compress_within(net, B, b, **told)
+    assert [torch.equal(got, wanted) for got, wanted in zip(seen, (B, A, B), strict=True)] == [True] * 3
 
 
 def test_a_harm_by_weights_needs_no_moments(monkeypatch):
