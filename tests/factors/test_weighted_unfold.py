@@ -186,7 +186,7 @@ ONES, ONE = torch.ones(4, 2, 3), torch.eye(6).double()
         ((ONES, 3, "input", ONE), ValueError, "rank=3 must be an integer from 1 to 2"),
         ((ONES, 1.0, "kernel", ONE), TypeError, "rank=1.0"),
         ((ONES, 1, "tucker2", ONE), TypeError, "must be a pair (r_out, r_in)"),
-        ((ONES, 1, "cp", ONE), ValueError, "form='cp' must be one of 'channel', 'input', 'kernel', 'tucker2'"),
+        ((ONES, 1, "cp", ONE), ValueError, "form='cp' must be one of 'channel', 'input', 'kernel'"),
         ((torch.ones(4, 2, 3, 3), 1, "spatial", ONE), ValueError, "form='spatial' must be one of"),
         ((ONES, 1, "kernel", ONE[:3, :3]), ValueError, "must be of shape (6, 6), the numbers in a patch"),
         ((ONES * torch.inf, 1, "channel", ONE), ValueError, "24 entries that are nan or inf"),
