@@ -6,7 +6,8 @@ W~ is U core (V kron I)^T, and what the outputs miss is ||(W - W~) Sigma^1/2||_F
 form; with U and the core fixed the best V solves a linear system. Each step lowers the error, or leaves it.
 
 Reference:
-    Kim et al. 2016 (Tucker-2 of a convolution); De Lathauwer et al. 2000 (the plain norm); Izenman 1975.
+    Kalle et al. 2025 (this norm); Kim et al. 2016 (Tucker-2 of a convolution); De Lathauwer et al. 2000 (the
+    plain norm); Izenman 1975 (reduced-rank regression).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def weighted_tucker2(
         ValueError: If W is not finite, Sigma does not fit it, or a number is out of range.
 
     Reference:
-        arXiv 2511.04494.
+        Kalle et al. 2025; Izenman 1975.
 
     Example:
         >>> U, core, V = weighted_tucker2(torch.ones(4, 3, 5), (1, 1), torch.eye(15))

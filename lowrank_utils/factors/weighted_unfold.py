@@ -71,7 +71,7 @@ def weighted_kernel_factors(W: Tensor, rank: Rank, form: str, covariance: Tensor
         ValueError: If W is not finite, Sigma does not fit it, or an argument is out of range.
 
     Reference:
-        Mirsky 1960 (the weighted problem's optimum); arXiv 2511.04494 (tucker2).
+        Mirsky 1960 (the weighted problem's optimum); Kalle et al. 2025 (tucker2).
 
     Example:
         >>> W = torch.tensor([[[1.0, 2.0], [9.0, 9.0]], [[3.0, 4.0], [0.0, 9.0]]])

@@ -113,7 +113,7 @@ class LowRankConv(nn.Module):
         (W - W~) E[x]: ||(W - W~) Sigma^1/2||_F for ``channel``, and for ``tucker2`` by alternating least
         squares; for ``input`` by C in Sigma's place, the channels' covariance at one tap, and for ``kernel``
         by T, the taps' in one channel. Those two neglect what a closed form cannot know, and need not be
-        better than the weights alone.
+        better than the weights alone; ``tucker2`` gains most.
 
         Args:
             conv: Convolution with kernel (m, n, *k); it is not changed.
@@ -127,7 +127,8 @@ class LowRankConv(nn.Module):
             ImportError: If ``form`` is "cp" and tensorly is not installed.
 
         Reference:
-            Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016.
+            Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016; Kalle et al. 2025
+            (moments).
 
         Example:
             >>> conv = nn.Conv1d(6, 4, 5, stride=2)
