@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
+from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.unfold import FORMS, Rank, compose, kernel_factors
+from lowrank_utils.factors.weighted_unfold import weighted_kernel_factors
 from lowrank_utils.layers.stages import Conv, Stage, chain
 
 Made = TypeVar("Made", bound=nn.Module)
@@ -98,17 +100,26 @@ class LowRankConv(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def from_conv(cls, conv: Conv, rank: Rank, form: str = "channel") -> Self:
+    def from_conv(
+        cls, conv: Conv, rank: Rank, form: str = "channel", *, moments: Moments | None = None
+    ) -> Self:
         r"""The layer whose weight is ``conv.weight`` in this form and rank; the bias is copied.
 
         The closest for the four forms that are matrices, the truncated higher-order SVD for ``tucker2``, and
         for ``cp`` what alternating least squares finds. Mode, dtype, device, and whether weight and bias
         are trained, are the convolution's.
 
+        With moments the closest in a norm by the covariance Sigma of the patches, and the bias grows by
+        (W - W~) E[x]: ||(W - W~) Sigma^1/2||_F for ``channel``, and for ``tucker2`` by alternating least
+        squares; for ``input`` by C in Sigma's place, the channels' covariance at one tap, and for ``kernel``
+        by T, the taps' in one channel. Those two neglect what a closed form cannot know, and need not be
+        better than the weights alone; ``tucker2`` gains most.
+
         Args:
             conv: Convolution with kernel (m, n, *k); it is not changed.
             rank: r of each group, or for ``tucker2`` the pair (r_out, r_in).
             form: "channel", "input", "kernel", "spatial", "tucker2" or "cp".
+            moments: The layer's, from ``calibrate``; for the four forms above, of one group.
 
         Raises:
             TypeError: If ``conv`` is no convolution or ``rank`` no integer (or pair of integers).
@@ -116,7 +127,8 @@ class LowRankConv(nn.Module):
             ImportError: If ``form`` is "cp" and tensorly is not installed.
 
         Reference:
-            Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016.
+            Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016; Kalle et al. 2025
+            (moments).
 
         Example:
             >>> conv = nn.Conv1d(6, 4, 5, stride=2)
@@ -125,10 +137,19 @@ class LowRankConv(nn.Module):
             True
         """
         conv = _checks.convolution(conv)
-        kernels = kernel_factors(conv.weight, rank, form, groups=conv.groups)
+        bias = conv.bias
+        if moments is None:
+            kernels = kernel_factors(conv.weight, rank, form, groups=conv.groups)
+        else:
+            if conv.groups > 1:
+                _checks.value_error("groups", conv.groups, "1 where there are moments")
+            kernels = weighted_kernel_factors(conv.weight, rank, form, moments.covariance)
+            lost = (conv.weight - compose(kernels, form)).flatten(1).double() @ moments.mean  # (m,)
+            if bias is not None or bool(lost.any()):  # a layer without a bias has none if it would be zero
+                bias = (lost if bias is None else bias + lost).to(conv.weight.dtype)
         layer = cls(
             kernels,
-            conv.bias,
+            bias,
             form=form,
             stride=conv.stride,
             padding=conv.padding,
@@ -137,8 +158,9 @@ class LowRankConv(nn.Module):
             padding_mode=conv.padding_mode,
         )
         layer.kernels.requires_grad_(conv.weight.requires_grad)
-        if layer.bias is not None and conv.bias is not None:
-            layer.bias.requires_grad_(conv.bias.requires_grad)
+        if layer.bias is not None:
+            like = conv.weight if conv.bias is None else conv.bias
+            layer.bias.requires_grad_(like.requires_grad)
         return layer.train(conv.training)
 
     def to_conv(self) -> Conv:

@@ -32,14 +32,14 @@ def compress(
 ) -> nn.Module:
     r"""A copy of ``model`` in which W of each named layer is replaced by a rank-r product.
 
-    Without moments by its truncated SVD, U_r Vh_r; with them by the factors and the bias that least
-    change the layer's output (see ``weighted_factors``).
+    Without moments by its truncated SVD, U_r diag(S_r) Vh_r; with them by the factors and the bias that
+    least change the layer's output (see ``weighted_factors``).
 
     Args:
         model: Any module; it is never changed.
         ranks: ``{dotted name: rank}`` (empty: nothing is compressed), of a convolution also ``(form,
-            rank)`` as for ``LowRankConv``, by weights alone; or one rank for every
-            layer in which it saves numbers, by break-even; the others stay dense.
+            rank)`` as for ``LowRankConv``, by weights alone (by data: ``LowRankConv.from_conv``); or one rank
+            for every layer in which it saves numbers, by break-even; the others stay dense.
         moments: ``{dotted name: Moments}`` of the layers to be compressed, from ``calibrate``.
         factors: ``{dotted name: weighted_factors(W, moments)}`` of those layers, where they are at hand; in
             the place of ``moments``.

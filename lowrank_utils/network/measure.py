@@ -57,7 +57,8 @@ def measure_harm(
     r"""The harm that each layer, cut alone, does to the model's outputs, at every form and rank.
 
     Each layer takes about ``points`` runs a form, from the layer on where X is one batch and that gives the
-    same. Every measurement runs on one thread, so that the numbers do not depend on ``n_jobs``.
+    same. Every measurement runs on one thread, so that the numbers do not depend on ``n_jobs``. Each process
+    takes two copies of the model, about 80 m n bytes for the layer at hand, and the outputs for X.
 
     Args:
         model: Any module that returns a tensor, or that first of all; it is not changed.

