@@ -227,13 +227,14 @@ def test_block_map_has_a_place_for_each_layer():
     assert np.array_equal(grid, [[0.5, 1.0], [0.1, np.nan]], equal_nan=True)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["up", "down"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "2"]
-    assert sorted(t.get_text() for t in ax.texts) == ["0.1", "0.5", "1"]
+    assert sorted(t.get_text() for t in ax.texts) == ["0.10", "0.50", "1.00"]
     assert ax.figure.axes[1].get_ylabel() == "share kept"
 
 
 def test_block_map_by_logarithm():
     ax = plotting.block_map({"0.a": 1.0, "1.a": 100.0, "2.a": 10.0}, label="price", log=True)
     assert np.allclose(ax.images[0].norm([1.0, 10.0, 100.0]), [0, 0.5, 1])
+    assert [t.get_text() for t in ax.texts] == ["1", "1e+02", "10"]
 
 
 @pytest.mark.parametrize("name", ["head", "3", "linear1"])

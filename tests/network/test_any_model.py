@@ -1,19 +1,20 @@
 """`compress_within` in one call, on models of every kind."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from oracles import Lambda, snapshot
 from torch import nn
 from torchvision.models import VisionTransformer, resnet18
 
-from lowrank_utils import compress_within, count_macs, count_params, load_docstrings, unpack_attention
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import encoder as minilm
+from lowrank_utils import (
+    compress_within,
+    count_macs,
+    count_params,
+    load_docstrings,
+    load_minilm,
+    minilm_tokens,
+    unpack_attention,
+)
 
 
 def _residual_net():
@@ -124,10 +125,8 @@ def _one_logit():
 
 def _sentence_encoder():
     """all-MiniLM-L6-v2 as it is used; a few of its layers, on a few words of a few texts."""
-    model = unpack_attention(minilm.encoder())
-    texts = [pair.summary for pair in load_docstrings(48)]
-    rows = [row[:12] for _, part in minilm.in_batches(texts, most=12) for row in part.tolist()]
-    X = torch.tensor([row + [0] * (12 - len(row)) for row in rows])
+    model = unpack_attention(load_minilm())
+    X = minilm_tokens([pair.summary for pair in load_docstrings(48)], most=12)
     few, seen = X[:24], X[24:]
     with torch.no_grad():
         embeddings = model(few)
@@ -138,6 +137,7 @@ def _sentence_encoder():
 
     layers = [f"encoder.layers.{i}.linear1" for i in range(1, 5)]
     options = {"metric": cosine, "calibration": seen, "layers": layers, "refit": False, "steps": 3}
+    options |= {"mask": lambda tokens: tokens != 0}
     # the table of words alone is half the numbers, and these layers a tenth
     return model, (few, None), options | {"max_drop": 0.1, "left": 0.96}
 
