@@ -148,7 +148,9 @@ def test_singular_values_are_float64_and_sorted(dtype):
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
-@pytest.mark.parametrize("least", [0.5, 1.1e-4, 0.9e-4, 1e-6])  # the Gram matrix serves down to 1e-4 s_1
+@pytest.mark.parametrize(
+    "least", [0.5, 1.1e-4, 0.9e-4, 1.1e-5, 1e-6]
+)  # the Gram matrix serves down to 1e-4 s_1
 @pytest.mark.parametrize(("m", "n"), [(90, 60), (60, 60), (60, 90)])
 def test_singular_values_of_float32_lose_nothing_that_float32_holds(m, n, least, scale):
     W = (scale * with_spectrum(m, n, np.geomspace(1, least, 60).tolist())).float()
@@ -157,6 +159,26 @@ def test_singular_values_of_float32_lose_nothing_that_float32_holds(m, n, least,
     gram = W.double().numpy() / wanted[0] @ W.double().numpy().T / wanted[0]
     cheap = np.sqrt(np.linalg.eigvalsh(gram.astype(np.float32)).clip(0))[::-1][:60] * wanted[0]
     assert least == 0.5 or np.abs(cheap / wanted - 1).max() > 1e-3  # a float32 Gram matrix would not do
+
+
+@pytest.mark.parametrize(("m", "n"), [(90, 60), (60, 60), (60, 90)])
+def test_singular_values_of_float64_are_lapacks(m, n):
+    """All to a few eps of the largest; a Gram matrix would lose eps s_1^2 / s_k, a thousand times as much."""
+    W = with_spectrum(m, n, np.geomspace(1, 2e-4, 60).tolist())
+    wanted = np.linalg.svd(W.numpy(), compute_uv=False)
+    assert np.abs(singular_values(W).numpy() - wanted).max() <= 60 * eps(torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "errors"),
+    [([4.0, 3.0, 0.0], [0.6, 0.0, 0.0]), ([1.0, 1.0], [math.sqrt(0.5), 0.0]), ([5.0, 0.0], [0.0, 0.0])],
+)
+def test_relative_error_of_a_diagonal_matrix(diagonal, errors):
+    """Zeros among the singular values, and ones, are exact here."""
+    for dtype in (torch.float32, torch.float64):
+        W = torch.diag(torch.tensor(diagonal, dtype=dtype))
+        got = [relative_error(W, r) for r in range(1, len(diagonal) + 1)]
+        assert got == pytest.approx(errors, rel=4 * eps(torch.float64), abs=0)
 
 
 @pytest.mark.parametrize("seed", range(6))
