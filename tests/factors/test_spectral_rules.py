@@ -103,6 +103,18 @@ def test_evbmf_is_the_least_free_energy():
     assert not any(differs)
 
 
+@pytest.mark.parametrize("tens", range(6))
+def test_evbmf_is_the_least_free_energy_of_small_matrices(tens):
+    """Few values: the bounds of the variance decide, where the signal's rank is all but full."""
+    for seed in range(10 * tens, 10 * tens + 10):
+        rng = np.random.default_rng(seed)
+        m, n = rng.integers(2, 10, 2)
+        k = int(rng.integers(1, min(m, n) + 1))
+        signal = rng.standard_normal((m, k)) @ rng.standard_normal((k, n))
+        W = torch.from_numpy(signal + 10 ** rng.uniform(-3, 0) * rng.standard_normal((m, n)))
+        assert evbmf_rank(W) == evbmf_by_grid(W)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_degenerate(rule):
     assert rule(torch.zeros(5, 7)) == 0
@@ -111,6 +123,10 @@ def test_degenerate(rule):
         assert 0 <= rule(W) <= min(m, n)
     exact = planted(60, 40, 3, 0.0, 0)  # no noise but rounding
     assert rule(exact) == rule(exact.float()) == 3
+    zeros = torch.zeros(60, 40, dtype=torch.float64)  # but for three values the spectrum is zero exactly
+    for rank in (3, 10, 1):
+        zeros.zero_().diagonal()[:rank] = torch.arange(rank, 0, -1)
+        assert rule(zeros) == rule(zeros.T) == rank
     kept = exact.clone()
     rule(exact)
     assert torch.equal(exact, kept)
