@@ -8,6 +8,7 @@ import torch
 from oracles import DTYPES, HALVES, SHAPES, eps, tail, truncated, with_spectrum, work_eps
 
 from lowrank_utils import low_rank_approximation, relative_error, singular_values, truncated_svd
+from lowrank_utils.factors.svd import balanced_factors
 
 FUNCTIONS = [truncated_svd, low_rank_approximation, relative_error]
 
@@ -189,6 +190,20 @@ def test_the_sign_is_a_rule_and_not_lapacks_mood(seed):
     assert (U.gather(0, U.abs().argmax(0, keepdim=True)) > 0).all()
     minus = truncated_svd(-W, 6)
     assert torch.allclose(minus[0], U, atol=1e-12) and torch.allclose(minus[2], -Vh, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n"), [(7, 5), (5, 5), (5, 7)])
+def test_balanced_factors_share_the_singular_values(m, n, dtype):
+    W = matrix(m, n, dtype)
+    for r in ranks(m, n):
+        A, B = balanced_factors(W, r)
+        assert (A.shape, B.shape) == ((m, r), (r, n)) and A.dtype == B.dtype == dtype
+        room = of_the_svd(W, dtype) + 2 * eps(dtype) * r * 5  # two roundings of a product of norm 5
+        assert torch.linalg.norm(A.double() @ B.double() - truncated(W, r)) <= room
+        S = torch.diag(torch.from_numpy(np.linalg.svd(W.double().numpy(), compute_uv=False)[:r].copy()))
+        for Gram in (A.double().T @ A.double(), B.double() @ B.double().T):
+            assert torch.linalg.norm(Gram - S) <= room * 2
 
 
 def test_new_storage_as_small_as_its_tensor():
