@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 OUTPUTS ?= cleared
 NOISE ?= 1:0 1:1 1:2 1:3 1:4 16:0 16:1 16:2
 ROOM ?= tonight
-MUTANTS ?= --sample 600
+MUTANTS ?=
 PROCESSORS ?= default:COMPATIBLE:1 default:COMPATIBLE:2 avx2:AVX2:1 avx2:AVX2:2
 # what reads the book, or runs a whole notebook, is no test of the package
 PACKAGE_TESTS := $(filter-out $(patsubst %,tests/test_%.py,book readme setup budgets figures rounding_noise), \

@@ -115,7 +115,7 @@ def test_each_survivor_that_is_listed_is_a_mutant_and_has_a_reason(mutants, modu
     source = (PACKAGE / module).read_text(encoding="utf-8")
     keys = {mutant.key for mutant in mutants(module, source)}
     mine = [entry for entry in LISTED if entry["module"] == module]
-    named = [(e["module"], e["line"], e["was"], e["now"]) for e in mine]
+    named = [(e["module"], e["line"], e["was"], e["now"], e.get("nth", 0)) for e in mine]
     assert set(named) - keys == set()
     assert len(set(named)) == len(named)
     assert all(len(entry["reason"].split()) >= 4 for entry in mine)

@@ -262,6 +262,17 @@ def test_plain_factors_are_the_truncated_svd(m, n, dtype):
         assert torch.equal(change, torch.zeros(m, dtype=D))
 
 
+def test_weighted_factors_hold_a_copy():
+    """A float64 weight that is trained on is not the one that was decomposed."""
+    rng = np.random.default_rng(0)
+    W, x = torch.from_numpy(rng.standard_normal((4, 6))), rng.standard_normal((30, 6))
+    kept, found = W.clone(), weighted_factors(W, moments_of(x))
+    W.zero_()
+    assert found.are_of(kept) and not found.are_of(W)
+    A, B, _ = found.at(4)
+    assert torch.allclose(A @ B, kept, rtol=0, atol=1e-12)
+
+
 def test_what_was_found_cannot_be_set_anew():
     found = plain_factors(torch.eye(3))
     with pytest.raises(dataclasses.FrozenInstanceError):

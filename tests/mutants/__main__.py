@@ -4,8 +4,9 @@
 
 A room's tests run once to see which of them reach which line. Then each mutant runs in a fork of a process
 that has collected the tests, against those that reach its line, until one fails. Exits with 1 where a mutant
-survives that survivors.toml does not list, or where fewer than 95 % are killed. ROOM may be "tonight": the
-rooms take turns. The sample is the same each time; it changes with the seed alone, or with the lines.
+survives that survivors.toml does not list, or where fewer than 95 % of those that are not equivalent are
+killed. ROOM may be "tonight": the rooms take turns. The sample is the same each time: a mutant's place in it
+depends on its line and the seed alone.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "lowrank_utils"
 ROOMS = ("factors", "layers", "search", "network")
 WANTED = 0.95
+KEY = ("module", "line", "was", "now", "nth")
+REVIEWED = {"factors": 1000, "layers": 60, "search": 60, "network": 60}  # so many of each were looked at
 
 
-def listed() -> dict[tuple[str, str, str, str], str]:
-    """Survivors that are known, each with its reason."""
+def listed() -> dict[tuple[str, str, str, str, int], bool]:
+    """Survivors that are known, and whether each is equivalent: changes nothing that can be seen."""
     entries = tomllib.loads((HERE / "survivors.toml").read_text(encoding="utf-8")).get("survivor", [])
-    return {(e["module"], e["line"], e["was"], e["now"]): e["reason"] for e in entries}
+    return {
+        (e["module"], e["line"], e["was"], e["now"], e.get("nth", 0)): e.get("equivalent", False)
+        for e in entries
+    }
 
 
 def of_room(room: str, modules: list[str]) -> list[Mutant]:
@@ -46,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("room", choices=[*ROOMS, "tonight"])
     parser.add_argument("modules", nargs="*")
-    parser.add_argument("--sample", type=int, default=60, help="so many of the room's, drawn by the seed")
+    parser.add_argument("--sample", type=int, help="so many of the room's, drawn by the seed")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=75.0, help="what is not reached by then is told")
@@ -59,12 +65,12 @@ def main() -> int:
         room = ROOMS[datetime.date.today().toordinal() % len(ROOMS)]
     everything = of_room(room, asked.modules)
     drawn = sorted(everything, key=lambda mutant: mutant.place(asked.seed))
-    drawn = drawn if asked.all else drawn[: asked.sample]
+    drawn = drawn if asked.all else drawn[: asked.sample or REVIEWED[room]]
+    known = listed()
     if asked.again:
         before = json.loads(asked.again.read_text(encoding="utf-8"))
-        alive = {tuple(r[k] for k in ("module", "line", "was", "now")) for r in before if not r["killed_by"]}
-        drawn = [mutant for mutant in everything if mutant.key in alive]
-    known = listed()
+        alive = {tuple(r[k] for k in KEY) for r in before if not r["killed_by"]}
+        drawn = [mutant for mutant in everything if mutant.key in alive - set(known)]
     start = time.monotonic()
     os.chdir(HERE.parents[1])
 
@@ -84,7 +90,7 @@ def main() -> int:
             tests = judge.reach.tests(mutant, asked.enough)
             killer = judge.killer(mutant, tests) if tests else ""
             results.append(
-                {name: getattr(mutant, name) for name in ("module", "number", "line", "was", "now")}
+                {name: getattr(mutant, name) for name in ("number", *KEY)}
                 | {"killed_by": killer, "tests": len(tests), "seconds": round(time.monotonic() - begun, 2)}
                 | {"listed": mutant.key in known}
             )
@@ -97,9 +103,13 @@ def main() -> int:
     Judge(room, work).start()
     alive = [r for r in results if not r["killed_by"]]
     new = [r for r in alive if not r["listed"]]
+    same = sum(known.get(tuple(r[k] for k in KEY), False) for r in alive)
     killed = len(results) - len(alive)
-    share = killed / max(len(results), 1)
-    print(f"{room}: {killed} of {len(results)} killed ({share:.1%}), {len(alive)} survive, {len(new)} new")
+    share = killed / max(len(results) - same, 1)
+    print(
+        f"{room}: {killed} of {len(results)} killed, {same} of the others are equivalent: {share:.1%}; "
+        f"{len(alive)} survive, {len(new)} of them not listed"
+    )
     return int(bool(new) or share < WANTED)
 
 

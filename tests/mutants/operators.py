@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -39,16 +40,17 @@ class Mutant:
     last: int  # of the statement's head
     index: int  # of the node in ast.walk
     replacement: ast.AST
+    nth: int  # of those with the same line, was and now in this module
     at_import: bool  # runs when the module is imported: a default, a decorator, a constant of the module
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> tuple[str, str, str, str, int]:
         """What does not change when other lines do."""
-        return self.module, self.line, self.was, self.now
+        return self.module, self.line, self.was, self.now, self.nth
 
     def place(self, seed: int) -> int:
         """In a drawn order that depends on nothing but the change itself and the seed."""
-        return zlib.crc32(repr((seed, self.key)).encode())
+        return zlib.crc32(repr((seed, self.key[:4])).encode())
 
     def tree(self, source: str) -> ast.Module:
         """The changed module, every line where it was."""
@@ -70,13 +72,20 @@ def mutants(module: str, source: str) -> list[Mutant]:
     index = {id(node): i for i, node in enumerate(ast.walk(tree))}
     found = []
     for node, head, at_import in _places(tree, tree, True):
+        number, last = _lines(head)
+        line = lines[number - 1].partition("  #")[0].strip()
         for changed in _changes(node, tree, at_import):
-            number, last = _lines(head)
-            was, now = _words(node), _words(changed)
-            line = lines[number - 1].partition("  #")[0].strip()
-            mutant = Mutant(module, line, was, now, number, last, index[id(node)], changed, at_import)
-            found += [mutant] * (was != now)
-    return sorted(found, key=lambda mutant: mutant.number)
+            found.append(
+                (number, last, line, _words(node), _words(changed), index[id(node)], changed, at_import)
+            )
+    seen: Counter[tuple[str, str, str]] = Counter()
+    result = []
+    for number, last, line, was, now, node_index, changed, at_import in sorted(found, key=lambda one: one[0]):
+        if was != now:
+            nth = seen[line, was, now]
+            seen[line, was, now] += 1
+            result.append(Mutant(module, line, was, now, number, last, node_index, changed, nth, at_import))
+    return result
 
 
 def _lines(head: ast.stmt) -> tuple[int, int]:
