@@ -285,4 +285,7 @@ def _from_the_import(mutant: Mutant, path: Path, code: CodeType, tests: list[str
     return failure.failed or (f"pytest ended with {int(ended)}" if ended else "")
 
 
-ELSEWHERE = {"factors": ["tests/network/test_calibrate.py"]}  # whose modules' tests stand in another room
+ELSEWHERE = {  # files of another room that test a room's modules
+    "factors": ["tests/network/test_calibrate.py"],
+    "search": ["tests/network/test_harm.py"],
+}
