@@ -5,8 +5,8 @@
 A room's tests run once to see which of them reach which line. Then each mutant runs in a fork of a process
 that has collected the tests, against those that reach its line, until one fails. Exits with 1 where a mutant
 survives that survivors.toml does not list, or where fewer than 95 % of those that are not equivalent are
-killed. ROOM may be "tonight": the rooms take turns. The sample is the same each time: a mutant's place in it
-depends on its line and the seed alone.
+killed. ROOM may be "tonight": those in REVIEWED take turns. With MODULEs, these and their own tests. The
+sample is the same each time: a mutant's place in it depends on its line and the seed alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGE = HERE.parents[1] / "lowrank_utils"
 ROOMS = ("factors", "layers", "search", "network")
 WANTED = 0.95
 KEY = ("module", "line", "was", "now", "nth")
-REVIEWED = {"factors": 1000, "layers": 60, "search": 60, "network": 60}  # so many of each were looked at
+REVIEWED = {"factors": 1000, "search": 60}  # so many mutants of these rooms were looked at, survivors and all
 
 
 def listed() -> dict[tuple[str, str, str, str, int], bool]:
@@ -62,10 +62,10 @@ def main() -> int:
     asked = parser.parse_args()
     room = asked.room
     if room == "tonight":
-        room = ROOMS[datetime.date.today().toordinal() % len(ROOMS)]
+        room = list(REVIEWED)[datetime.date.today().toordinal() % len(REVIEWED)]
     everything = of_room(room, asked.modules)
     drawn = sorted(everything, key=lambda mutant: mutant.place(asked.seed))
-    drawn = drawn if asked.all else drawn[: asked.sample or REVIEWED[room]]
+    drawn = drawn if asked.all else drawn[: asked.sample or REVIEWED.get(room, 60)]
     known = listed()
     if asked.again:
         before = json.loads(asked.again.read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def main() -> int:
                 word = "listed" if mutant.key in known else "SURVIVES"
                 print(f"{word}: {mutant.module}:{mutant.number}: {mutant.was}  ->  {mutant.now}", flush=True)
 
-    Judge(room, work).start()
+    Judge(room, asked.modules, work).start()
     alive = [r for r in results if not r["killed_by"]]
     new = [r for r in alive if not r["listed"]]
     same = sum(known.get(tuple(r[k] for k in KEY), False) for r in alive)

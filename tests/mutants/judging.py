@@ -149,9 +149,9 @@ def in_a_fork(run: Callable[[], object], limit: float) -> object:
             null = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2) if "MUTANTS_LOUD" not in os.environ else (0,):
                 os.dup2(null, stream)
-            answer = json.dumps(run()).encode()
+            answer = json.dumps({"answer": run()}).encode()
         except BaseException as error:
-            answer = json.dumps(f"{type(error).__name__}: {error}").encode()
+            answer = json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
         finally:
             while answer:
                 answer = answer[os.write(into, answer) :]
@@ -164,7 +164,12 @@ def in_a_fork(run: Callable[[], object], limit: float) -> object:
         answer = pipe.read()
     signal.setitimer(signal.ITIMER_REAL, 0)
     os.waitpid(child, 0)
-    return json.loads(answer) if answer else "timeout" if ended else "died"
+    if not answer:
+        return "timeout" if ended else "died"
+    told = json.loads(answer)
+    if "error" in told:  # ours, not the mutant's
+        raise RuntimeError(told["error"])
+    return told["answer"]
 
 
 class Changed(importlib.abc.MetaPathFinder):
@@ -188,10 +193,13 @@ class Changed(importlib.abc.MetaPathFinder):
 class Judge:
     """A pytest plugin that, in the place of running the tests, hands them to ``work``."""
 
-    def __init__(self, room: str, work: Callable[[Judge], None]) -> None:
+    def __init__(self, room: str, modules: list[str], work: Callable[[Judge], None]) -> None:
         self.room, self.work = room, work
-        own = [f"tests/{room}", f"lowrank_utils/{room}"]
-        self.paths = [*own, "tests/test_properties.py", *ELSEWHERE.get(room, ())]
+        self.paths = [f"tests/{room}", f"lowrank_utils/{room}", "tests/test_properties.py"]
+        self.paths += ELSEWHERE.get(room, ())
+        if modules:
+            files = [path for name in modules for path in (ROOT / "tests" / room).glob(f"test_{name}*.py")]
+            self.paths = [*map(str, sorted(files)), *(f"lowrank_utils/{room}/{name}.py" for name in modules)]
         self.functions: dict[tuple[str, str, int], list[FunctionType]] = defaultdict(list)
 
     def start(self) -> None:
@@ -268,7 +276,10 @@ def _from_the_import(mutant: Mutant, path: Path, code: CodeType, tests: list[str
             del sys.modules[name]
     name = "lowrank_utils." + mutant.module.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, Changed(name, path, code))
-    importlib.import_module(name)  # an error kills it
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        return f"import: {type(error).__name__}"
     failure = FirstFailure()
 
     class Chosen:
