@@ -27,7 +27,11 @@ PACKAGE = HERE.parents[1] / "lowrank_utils"
 ROOMS = ("factors", "layers", "search", "network")
 WANTED = 0.95
 KEY = ("module", "line", "was", "now", "nth")
-REVIEWED = {"factors": 1000, "search": 60}  # so many mutants of these rooms were looked at, survivors and all
+REVIEWED = {
+    "factors": 1000,
+    "layers": 60,
+    "search": 60,
+}  # so many mutants of these rooms were looked at, survivors and all
 
 
 def listed() -> dict[tuple[str, str, str, str, int], bool]:
