@@ -9,6 +9,7 @@
 # make headless  the reader's notebooks from top to bottom, each against its chapter
 # make processors  the package's tests with the instructions of older processors, on one and two threads
 # make properties  what must hold for every matrix and model, on 10 000 drawn examples each
+# make mutants  small changes of a room's code that a test must notice: ROOM=factors; MUTANTS=--all for more than a sample
 # make links  ask every address on the pages whether it answers
 # On Linux, `make book TORCH_INDEX=https://download.pytorch.org/whl/cpu` takes the small CPU build of torch.
 PYTHON ?= python3
@@ -17,6 +18,8 @@ CHAPTERS ?= $(wildcard book/*.ipynb)
 TORCH_INDEX ?=
 OUTPUTS ?= cleared
 NOISE ?= 1:0 1:1 1:2 1:3 1:4 16:0 16:1 16:2
+ROOM ?= tonight
+MUTANTS ?=
 PROCESSORS ?= default:COMPATIBLE:1 default:COMPATIBLE:2 avx2:AVX2:1 avx2:AVX2:2
 # what reads the book, or runs a whole notebook, is no test of the package
 PACKAGE_TESTS := $(filter-out $(patsubst %,tests/test_%.py,book readme setup budgets figures rounding_noise), \
@@ -25,7 +28,7 @@ NBVAL := -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-en
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book notebooks lab pdf epub test quick noise processors properties headless lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test quick noise processors properties mutants headless lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -87,6 +90,10 @@ processors: .venv/.installed
 
 properties: .venv/.installed
 	EXAMPLES=10000 $(BIN)/pytest -q -n 2 tests/test_properties.py
+
+mutants: .venv/.installed
+	$(BIN)/pip install -q -e '.[mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants $(ROOM) $(MUTANTS)
 
 links: .venv/.installed
 	$(BIN)/jupyter-book build -q --builder linkcheck --path-output _build/links .

@@ -125,8 +125,7 @@ def evbmf_rank(W: Tensor) -> int:
 
 def _free_energy(variance: float, energy: NDArray[np.float64], M: int, alpha: float, edge: float) -> float:
     """The part of the free energy that depends on the noise variance, up to a factor and constants."""
-    x = energy / (M * variance)
-    x = np.maximum(x, 1e-300)
+    x = np.maximum(energy, 1e-100) / (M * variance)  # of an exact zero too it falls with the variance
     above = x[x > edge]
     below = x[x <= edge]
     shift = above - (1 + alpha)

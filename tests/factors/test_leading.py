@@ -17,6 +17,7 @@ SPECTRA = {
     "harmonic": lambda k: 1 / np.arange(1, k + 1),
     "fast": lambda k: 0.8 ** np.arange(k),
     "very fast": lambda k: 0.3 ** np.arange(k),
+    "to a hundred-thousandth": lambda k: np.geomspace(1, 1.2e-5, k),
     "a step": lambda k: np.where(np.arange(k) < 10, 1.0, 1e-2),
     "a tall step": lambda k: np.where(np.arange(k) < 10, 1.0, 1e-5),
     "two spikes": lambda k: np.where(np.arange(k) < 2, 1.0, 1e-8),

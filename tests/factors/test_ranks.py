@@ -68,7 +68,7 @@ def test_all_of_the_energy_is_the_numerical_rank(m, n, dtype):
     W = torch.zeros(m, n, dtype=dtype)
     W[0, 1], W[2, 0], W[3, 3] = 4.0, 2.0, 4 * max(m, n) * eps(dtype) * 1.5
     assert rank_for_energy(W, 1.0) == 3
-    W[3, 3] = 4 * max(m, n) * eps(dtype) * 0.5  # below the rounding of W
+    W[3, 3] = 4 * max(m, n) * eps(dtype) * 0.7  # below the rounding of W
     assert rank_for_energy(W, 1.0) == 2
 
 
@@ -82,6 +82,11 @@ def test_zero_repeated_and_full():
 def test_energy_has_no_scale(factor):
     W = factor * with_spectrum(5, 4, [4.0, 3.0, 2.0, 1.0])
     assert [rank_for_energy(W, e) for e in (0.5, 0.8, 0.95, 0.99)] == [1, 2, 3, 4]
+    deficient = factor * with_spectrum(5, 4, [4.0, 3.0, 0.0, 0.0])
+    assert [rank_for_energy(deficient, e) for e in (0.5, 0.8, 1.0)] == [1, 2, 2]
+    diagonal = factor * torch.diag(torch.tensor([4.0, 3.0, 0.0, 0.0], dtype=torch.float64))  # zeros exactly
+    assert [rank_for_energy(diagonal, e) for e in (0.5, 0.8, 1.0)] == [1, 2, 2]
+    assert rank_for_energy(factor * torch.diag(torch.tensor([4.0, 0.0], dtype=torch.float64)), 1.0) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from oracles import DTYPES, HALVES, SHAPES, eps, tail, truncated, with_spectrum, work_eps
 
 from lowrank_utils import low_rank_approximation, relative_error, singular_values, truncated_svd
+from lowrank_utils.factors.svd import balanced_factors
 
 FUNCTIONS = [truncated_svd, low_rank_approximation, relative_error]
 
@@ -148,7 +149,9 @@ def test_singular_values_are_float64_and_sorted(dtype):
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
-@pytest.mark.parametrize("least", [0.5, 1.1e-4, 0.9e-4, 1e-6])  # the Gram matrix serves down to 1e-4 s_1
+@pytest.mark.parametrize(
+    "least", [0.5, 1.1e-4, 0.9e-4, 1.1e-5, 1e-6]
+)  # the Gram matrix serves down to 1e-4 s_1
 @pytest.mark.parametrize(("m", "n"), [(90, 60), (60, 60), (60, 90)])
 def test_singular_values_of_float32_lose_nothing_that_float32_holds(m, n, least, scale):
     W = (scale * with_spectrum(m, n, np.geomspace(1, least, 60).tolist())).float()
@@ -159,6 +162,26 @@ def test_singular_values_of_float32_lose_nothing_that_float32_holds(m, n, least,
     assert least == 0.5 or np.abs(cheap / wanted - 1).max() > 1e-3  # a float32 Gram matrix would not do
 
 
+@pytest.mark.parametrize(("m", "n"), [(90, 60), (60, 60), (60, 90)])
+def test_singular_values_of_float64_are_lapacks(m, n):
+    """All to a few eps of the largest; a Gram matrix would lose eps s_1^2 / s_k, a thousand times as much."""
+    W = with_spectrum(m, n, np.geomspace(1, 2e-4, 60).tolist())
+    wanted = np.linalg.svd(W.numpy(), compute_uv=False)
+    assert np.abs(singular_values(W).numpy() - wanted).max() <= 60 * eps(torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "errors"),
+    [([4.0, 3.0, 0.0], [0.6, 0.0, 0.0]), ([1.0, 1.0], [math.sqrt(0.5), 0.0]), ([5.0, 0.0], [0.0, 0.0])],
+)
+def test_relative_error_of_a_diagonal_matrix(diagonal, errors):
+    """Zeros among the singular values, and ones, are exact here."""
+    for dtype in (torch.float32, torch.float64):
+        W = torch.diag(torch.tensor(diagonal, dtype=dtype))
+        got = [relative_error(W, r) for r in range(1, len(diagonal) + 1)]
+        assert got == pytest.approx(errors, rel=4 * eps(torch.float64), abs=0)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_sign_is_a_rule_and_not_lapacks_mood(seed):
     torch.manual_seed(seed)
@@ -167,6 +190,20 @@ def test_the_sign_is_a_rule_and_not_lapacks_mood(seed):
     assert (U.gather(0, U.abs().argmax(0, keepdim=True)) > 0).all()
     minus = truncated_svd(-W, 6)
     assert torch.allclose(minus[0], U, atol=1e-12) and torch.allclose(minus[2], -Vh, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n"), [(7, 5), (5, 5), (5, 7)])
+def test_balanced_factors_share_the_singular_values(m, n, dtype):
+    W = matrix(m, n, dtype)
+    for r in ranks(m, n):
+        A, B = balanced_factors(W, r)
+        assert (A.shape, B.shape) == ((m, r), (r, n)) and A.dtype == B.dtype == dtype
+        room = of_the_svd(W, dtype) + 2 * eps(dtype) * r * 5  # two roundings of a product of norm 5
+        assert torch.linalg.norm(A.double() @ B.double() - truncated(W, r)) <= room
+        S = torch.diag(torch.from_numpy(np.linalg.svd(W.double().numpy(), compute_uv=False)[:r].copy()))
+        for Gram in (A.double().T @ A.double(), B.double() @ B.double().T):
+            assert torch.linalg.norm(Gram - S) <= room * 2
 
 
 def test_new_storage_as_small_as_its_tensor():

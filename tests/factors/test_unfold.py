@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -220,6 +221,20 @@ def test_cp_is_the_same_twice_and_draws_nothing_global():
     assert np.array_equal(np.random.get_state()[1], before[1])
 
 
+def test_cp_warns_of_nothing_and_leaves_tensorlys_backend_alone():
+    W = kernel_of((4, 5, 3))
+    wanted = compose(kernel_factors(W, 7, "cp"), "cp")
+    tensorly.set_backend("pytorch")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            got = compose(kernel_factors(W, 7, "cp"), "cp")  # above an axis's size
+        assert tensorly.get_backend() == "pytorch"
+    finally:
+        tensorly.set_backend("numpy")
+    assert torch.equal(got, wanted)
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_size_of_a_kernel_is_no_matter(form, size):
@@ -245,6 +260,14 @@ def test_nothing_is_aliased_or_changed(form):
     for K in kernels:
         K.zero_()
     assert torch.equal(W, before)
+
+
+def test_one_group_is_the_default():
+    tops = {"channel": 8, "input": 4, "kernel": 3, "tucker2": (8, 4), "cp": 12}
+    assert {form: largest_rank((8, 4, 3), form) for form in tops} == tops
+    assert factor_shapes((8, 4, 3), 2, "channel") == [(2, 4, 3), (8, 2, 1)]
+    kernels = kernel_factors(kernel_of((8, 4, 3)), 2)
+    assert [tuple(K.shape) for K in kernels] == [(2, 4, 3), (8, 2, 1)]
 
 
 def test_factors_share_their_size():
@@ -283,7 +306,7 @@ def test_tensorly_is_imported_by_cp_alone():
 def test_a_diverged_fit_is_refused(monkeypatch):
     import tensorly.decomposition
 
-    for bad in (math.nan, 100.0):
+    for bad in (math.nan, 100.0, 2.5 ** (1 / 3)):  # the last misses 1.5 times the kernel's norm
         wrong = np.ones(1), [np.full((2, 1), bad)] * 3
         monkeypatch.setattr(tensorly.decomposition, "parafac", lambda *_, wrong=wrong, **__: wrong)
         with pytest.raises(ValueError, match=r"^rank=1 must be one at which parafac converges; it misses"):

@@ -1,5 +1,6 @@
 """Data-aware factors: the error of the output itself, on the samples, against the closed form's optimum."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from oracles import SHAPES, eps, snapshot, truncated
 from torch import Tensor, nn
 
 from lowrank_utils import Moments, calibrate, compress, weighted_factors
+from lowrank_utils.factors.weighted import plain_factors
 
 D = torch.float64
 KINDS = ("full", "correlated", "rank-deficient", "one moves", "constant")
@@ -216,6 +218,65 @@ def test_any_dtype_is_computed_in_float64(dtype):
     A, B, change = weighted_factors(W, moments_of(x)).at(5)
     assert A.dtype == B.dtype == change.dtype == D
     assert torch.allclose(A @ B, W.double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["rank-deficient", "one moves", "constant"])
+@pytest.mark.parametrize(("m", "n"), [(12, 9), (9, 9), (9, 12)])
+def test_a_singular_covariance_gives_zeros_and_no_nan(m, n, kind):
+    """Some of its eigenvalues are below zero by rounding, and so are those of W C W^T."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        W, x = torch.from_numpy(rng.standard_normal((m, n))), inputs(kind, 40, n, rng)
+        found = weighted_factors(W, moments_of(x)).S
+        assert bool((found >= 0).all()) and bool(found.isfinite().all())
+
+
+def test_the_default_damping_is_a_thousandth_and_both_sides_count():
+    rng = np.random.default_rng(1)
+    W, x, g = rng.standard_normal((5, 7)), rng.standard_normal((60, 7)), rng.standard_normal((60, 5))
+    W[0] *= 100  # of the five outputs this one weighs most, and the gradients see it least
+    g[:, 0] *= 1e-3
+    found = weighted_factors(torch.from_numpy(W), moments_of(x, g)).S
+    assert abs((found**2).sum() / optimum(W, x, 0, g, 1e-3)[1] - 1) < 1e-10
+    for damping in (0.9e-3, 1.1e-3):
+        assert abs((found**2).sum() / optimum(W, x, 0, g, damping)[1] - 1) > 1e-2  # so the test can fail
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, D])
+@pytest.mark.parametrize(("m", "n"), SHAPES)
+def test_plain_factors_are_the_truncated_svd(m, n, dtype):
+    W = torch.from_numpy(np.random.default_rng(0).standard_normal((m, n))).to(dtype)
+    kept = W.clone()
+    found = plain_factors(W)
+    assert found.are_of(W) and not found.are_of(W + 1)
+    W.zero_()  # the factors hold a copy
+    assert found.are_of(kept) and not found.are_of(W)
+    # float16 is factored in double, float64 by LAPACK: eps of the norm, which is below m n
+    room = 10 * eps(D) / 1e-8 if dtype != D else 10 * eps(D) * m * n
+    spectrum = np.linalg.svd(kept.double().numpy(), compute_uv=False)
+    assert np.abs(found.S.numpy() - spectrum).max() <= room and found.S.dtype == D
+    for r in range(1, min(m, n) + 1):
+        A, B, change = found.at(r)
+        assert (A.shape, B.shape) == ((m, r), (r, n)) and A.dtype == B.dtype == D
+        assert float((A @ B - truncated(kept, r)).norm()) <= room
+        assert torch.equal(change, torch.zeros(m, dtype=D))
+
+
+def test_weighted_factors_hold_a_copy():
+    """A float64 weight that is trained on is not the one that was decomposed."""
+    rng = np.random.default_rng(0)
+    W, x = torch.from_numpy(rng.standard_normal((4, 6))), rng.standard_normal((30, 6))
+    kept, found = W.clone(), weighted_factors(W, moments_of(x))
+    W.zero_()
+    assert found.are_of(kept) and not found.are_of(W)
+    A, B, _ = found.at(4)
+    assert torch.allclose(A @ B, kept, rtol=0, atol=1e-12)
+
+
+def test_what_was_found_cannot_be_set_anew():
+    found = plain_factors(torch.eye(3))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.S = torch.zeros(3)
 
 
 def test_arguments_stay():

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import itertools
+import math
 import pickle
 import warnings
 from collections import Counter
@@ -313,6 +314,9 @@ def test_padded_positions_are_dropped_only_where_torch_drops_them():
     assert type(model) is PaddedEncoder and isinstance(model, nn.TransformerEncoder)
     (blank,), (full,) = (outputs_of((model,), x, False, grad, **how)[0] for grad in (False, True))
     assert torch.allclose(blank, fused, atol=1e-5) and torch.allclose(full, plain_way, atol=1e-5)
+    numbers = {"src_key_padding_mask": torch.zeros(N, L).masked_fill(padding(), -math.inf)}  # the same mask
+    (mine,), (its,) = (outputs_of((m,), x, False, False, **numbers)[0] for m in (model, packed))
+    assert torch.allclose(mine, its, atol=1e-5) and torch.allclose(mine, blank, atol=1e-5)
     skewed = {"src_key_padding_mask": padding(left_aligned=False)}  # torch drops no such positions
     (full,), (plain_way,) = (outputs_of((m,), x, False, False, **skewed)[0] for m in (model, packed))
     assert torch.allclose(full, plain_way, atol=1e-5) and not torch.allclose(

@@ -208,3 +208,21 @@ def test_only_convolutions():
     for wrong in (nn.Linear(3, 3), nn.ConvTranspose1d(3, 3, 3), None):
         with pytest.raises(TypeError, match=r"^conv=.* must be an nn.Conv1d, nn.Conv2d or nn.Conv3d$"):
             conv_options(wrong)
+
+
+@pytest.mark.parametrize(
+    ("conv", "size"),
+    [
+        (nn.Conv1d(2, 3, 7, padding=2), (3,)),  # no larger than the kernel once both ends are padded
+        (nn.Conv2d(2, 3, (3, 7), padding=(0, 2)), (3, 3)),
+        (nn.Conv2d(2, 3, (7, 3), padding=(2, 0)), (3, 3)),
+        (nn.Conv2d(2, 3, (5, 3), padding=(3, 1), stride=(1, 2)), (4, 6)),
+    ],
+)
+def test_each_axis_has_its_own_padding_at_both_ends(conv, size):
+    x = torch.zeros(1, 2, *size)
+    assert conv_options(conv, size).macs == conv.weight.numel() * conv(x)[0, 0].numel()
+    less = tuple(min(s, 2) for s in size)  # where torch finds no room for the kernel, so does the list
+    if any(s + 2 * p < k for s, p, k in zip(less, conv.padding, conv.kernel_size, strict=True)):
+        with pytest.raises(ValueError, match="^size="):
+            conv_options(conv, less)

@@ -133,3 +133,9 @@ def test_an_unknown_module_is_no_obstacle_to_others():
     net = Lambda(lambda s, x: s.a(x), a=nn.Linear(3, 3), norm=nn.LayerNorm(3))
     assert obstacle(net, "norm") == "is LayerNorm, which is no matrix applied to rows"
     assert list(layers_of(net)) == ["a"]
+
+
+def test_groups_are_an_obstacle_and_one_group_is_none():
+    convs = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 6, 3, groups=2), nn.Conv1d(3, 3, 1))
+    told = [obstacle(convs, name) for name in "012"]
+    assert told == [None, "has 2 groups, each a matrix of its own", None]

@@ -21,7 +21,7 @@ from torch import nn
 from zoo import ZOO, case
 
 from lowrank_utils import RankSearch, accuracy, break_even_rank, find_rank, load_split
-from lowrank_utils.search.find_rank import within
+from lowrank_utils.search.find_rank import score, within
 
 DROPS = (0.0, 0.004, 0.02, 0.07, 0.31)
 
@@ -197,6 +197,7 @@ def test_a_result_prints_its_figures():
 def test_no_rank_saves_anything_in_a_row(method):
     found = find_rank(nn.Linear(5, 1), "", torch.ones(4, 5), torch.zeros(4), max_drop=1.0, method=method)
     assert (found.rank, found.max_rank, found.curve) == (None, 0, {})
+    assert str(found).endswith("drop of at most 1: no rank saves anything in this layer")
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), np.int64(1), torch.tensor(0.5), torch.ones(1), 1, -3.5])
@@ -454,6 +455,18 @@ def test_a_metric_that_fails_later_names_the_rank(bad):
 def test_the_default_limit_is_break_even():
     assert find_rank(net(), "0", X6, Y6, max_drop=1.0).max_rank == break_even_rank(6, 4) == 2
     assert find_rank(net(), "0", X6, Y6, max_drop=1.0, max_rank=4).max_rank == 4
+
+
+def test_a_metric_is_given_a_copy_in_eval_mode_and_the_data_in_their_order():
+    model, _, X, y, _ = case("mlp, last", 3)
+    model.train()
+
+    def metric(net, first, second):
+        assert net is not model and not net.training
+        return 2.0 * (first is X) + (second is y)
+
+    assert score(model, X, y, metric) == 3.0 and model.training
+    assert score(model, None, None, lambda net: float(net is model)) == 0.0
 
 
 def test_the_packages_own_score_is_a_metric():

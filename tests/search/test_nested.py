@@ -76,9 +76,45 @@ def test_what_stands_before_the_layer_runs_once():
     outputs = OneBatch(NestedLayer(model, layer), X)
     checks = 1  # the model cut at rank 1, with which the quick way is compared
     assert (len(prefix), len(suffix)) == (1 + checks, 3 + checks)
+    assert outputs.outputs.runs == len(suffix)  # those that nobody asked for
     for r in (1, 2, 3):
         outputs.at(r)
     assert (len(prefix), len(suffix)) == (1 + checks, 6 + checks)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("m", "n"), [(9, 4), (5, 5), (4, 9)])
+def test_the_quick_way_serves_every_shape(m, n, bias):
+    """Were it wrong, the model would be run as a whole instead: the same outputs, later."""
+    torch.manual_seed(0)
+    prefix, suffix = [], []
+    first, last = Counting(nn.Linear(3, n), prefix), Counting(nn.Linear(m, 2), suffix)
+    model = nn.Sequential(first, nn.Linear(n, m, bias=bias), last).eval()
+    X = torch.randn(6, 3)
+    outputs = OneBatch(NestedLayer(model, "1"), X)
+    before = len(prefix)
+    for r in (2, 4, 1, 3, min(m, n)):
+        wanted = outputs_by_truncation(model, "1", X, r)
+        before += 1  # that of the oracle
+        assert torch.allclose(outputs.at(r), wanted, rtol=0, atol=1e-5)
+    assert len(prefix) == before
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_another_layer_in_its_place(batches):
+    model, layer, X, _, _ = case("mlp, middle", 0)
+    data = [X + i for i in range(batches)]
+    old = model.get_submodule(layer)
+    new = nn.Linear(old.in_features, old.out_features).to(X.dtype)
+    other = copy.deepcopy(model).eval()
+    parent, _, name = layer.rpartition(".")
+    setattr(other.get_submodule(parent), name, copy.deepcopy(new))
+    got = NestedLayer(model, layer).outputs(data).with_layer(new)
+    assert len(got) == batches
+    for mine, x in zip(got, data, strict=True):
+        with torch.no_grad():
+            assert torch.allclose(mine, other(x.clone()), rtol=0, atol=ROOM)
+            assert not torch.allclose(mine, model.eval()(x.clone()), rtol=0, atol=1e-3)
 
 
 def test_outputs_do_not_alias_each_other():

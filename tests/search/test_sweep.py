@@ -1,5 +1,6 @@
 """Sweeps: the same values on one process and on two, in any order; failures are tried again, and noted."""
 
+import dataclasses
 import random
 
 import joblib
@@ -23,6 +24,13 @@ def test_order_and_values():
     expected = [(layer, r, seed) for layer in "ab" for r in (1, 2, 4) for seed in (0, 1)]
     assert list(found.values) == expected == [tuple(point.values()) for point in found.points]
     assert found.tries == (1,) * 12 and found.failed == {}
+
+
+def test_a_grid_of_one_point_and_a_result_that_cannot_be_set_anew():
+    found = sweep(lambda seed: seed, {"seed": [1]})
+    assert found.values == (1,) and found.over("seed") == {(): [1]}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.tries = (2,)
 
 
 def test_bit_for_bit_on_two_processes_and_with_other_points():
