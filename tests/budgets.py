@@ -1,7 +1,8 @@
 """Plugin: what each notebook's kernel took under nbval. Too much memory is an error; a table ends the run.
 
 Binder gives 2 GB, of which a chapter may take 1.75. The time is the processor's, over all threads (a chapter
-uses one): a busy machine changes it least. It still differs between machines, so its limit is loose.
+uses one): a busy machine changes it least. It still differs between machines, and one of half the speed is no
+fault of a chapter, so its limit is loose.
 """
 
 import os
@@ -12,7 +13,7 @@ import pytest
 
 MEMORY_GB = 1.75  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.70
 NOISE_GB = 0.3  # rounding noise holds arrays of the size of those that it moves; chapter 9 has 1.95
-CPU_SECONDS = 150
+CPU_SECONDS = 450  # chapter 9 took 355 on a slow processor with AVX2 alone
 taken: dict[str, tuple[float, float, str]] = {}
 
 
