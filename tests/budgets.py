@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 MEMORY_GB = 1.75  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.70
-NOISE_GB = 0.3  # rounding noise holds arrays of the size of those that it moves; chapter 9 has 1.95
+NOISE_GB = 0.5  # rounding noise holds arrays of the size of those that it moves; chapter 9 had up to 2.18
 CPU_SECONDS = 450  # chapter 9 took 355 on a slow processor with AVX2 alone
 taken: dict[str, tuple[float, float, str]] = {}
 
