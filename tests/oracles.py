@@ -36,6 +36,28 @@ def with_spectrum(m: int, n: int, s: list[float], seed: int = 0) -> Tensor:
     return torch.from_numpy((left * np.asarray(s)) @ right.T)
 
 
+def kernel_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """A random float64 kernel (m, n, *k)."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+PATCHES = ("full", "skewed", "rank-deficient", "one moves", "constant")
+
+
+def covariance_of(shape: tuple[int, ...], kind: str, seed: int = 1) -> Tensor:
+    """Of a kernel's patches, (n K, n K), of one of the kinds of ``PATCHES``."""
+    size = int(np.prod(shape[1:]))
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((4 * size, size))
+    if kind == "skewed":
+        x = x * np.logspace(0, -2, size) @ rng.standard_normal((size, size))
+    if kind == "rank-deficient":
+        x = x[:, : (size + 1) // 2] @ rng.standard_normal(((size + 1) // 2, size))
+    if kind == "one moves":
+        x[:, 1:] = 0
+    return torch.from_numpy(x.T @ x / len(x)) * (kind != "constant")
+
+
 def truncations(W: Tensor) -> Callable[[int], Tensor]:
     """numpy's truncated SVD in float64, as a function of the rank."""
     U, S, Vh = np.linalg.svd(W.detach().double().numpy(), full_matrices=False)

@@ -14,7 +14,8 @@ class Moments:
     """Moments of one linear layer (m, n), all in float64.
 
     Attributes:
-        rows: Input rows seen; a 3-D input (N, T, n) has N T of them.
+        rows: Input rows seen; a 3-D input (N, T, n) has N T of them, or those that a mask
+            leaves.
         samples: Samples seen.
         mean: E[x], (n,).
         covariance: C = E[(x - E x)(x - E x)^T], (n, n).

@@ -32,7 +32,7 @@ def mask_of(inputs: Any, mask: Mask | None) -> Tensor | None:
     found = torch.as_tensor(found) if isinstance(found, np.ndarray) else found
     if not isinstance(found, Tensor):
         _checks.type_error("mask(inputs)", found, "a tensor (N, T)")
-    if found.ndim != 2 or not bool(found.any()):
+    if found.ndim != 2 or (len(found) and not bool(found.any())):  # an empty batch has none
         _checks.value_error("mask(inputs)", found, "of shape (N, T), with a position that counts")
     return found.bool()
 

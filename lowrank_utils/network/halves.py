@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lowrank_utils.network.refit import Joint
 
-RIDGES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+RIDGES = (10.0, 1.0, 0.1, 1e-2, 1e-3)
 
 
 def best_ridge(halves: Sequence[Joint], W: Tensor, layer: int = 0) -> float:
-    """The ridge of least error on the halves that were not fitted, of ``RIDGES``.
+    """The ridge of ``RIDGES`` of least error on unfitted halves; the highest where none can judge.
 
     Args:
         halves: Moments of two halves of the rows.

@@ -43,7 +43,7 @@ class SideBySide:
         halved: bool = False,
     ) -> None:
         self.dense, self.small = (Stream(net, data, room_bytes) for net in (dense, small))
-        self.masks = [mask_of(batch.inputs, mask) if len(batch) else None for batch in data]
+        self.masks = [mask_of(batch.inputs, mask) for batch in data]
         self.halved = halved
 
     def put(self, name: str, layer: nn.Module) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from oracles import eps
+from oracles import PATCHES, covariance_of, eps, kernel_of
 from torch import Tensor
 
 from lowrank_utils.factors.unfold import compose, kernel_factors
@@ -12,24 +12,6 @@ from lowrank_utils.factors.weighted_tucker import weighted_tucker2
 D = torch.float64
 DAMPING = 1e-3
 SHAPES = [(7, 4, 5), (4, 7, 3), (5, 5, 2, 3), (3, 4, 2, 2, 2), (1, 3, 4), (4, 1, 3), (2, 3, 1)]
-KINDS = ("full", "skewed", "rank-deficient", "one moves", "constant")
-
-
-def kernel_of(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
-def covariance_of(shape, kind, seed=1):
-    size = int(np.prod(shape[1:]))
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((4 * size, size))
-    if kind == "skewed":
-        x = x * np.logspace(0, -2, size) @ rng.standard_normal((size, size))
-    if kind == "rank-deficient":
-        x = x[:, : (size + 1) // 2] @ rng.standard_normal(((size + 1) // 2, size))
-    if kind == "one moves":
-        x[:, 1:] = 0
-    return torch.from_numpy(x.T @ x / len(x)) * (kind != "constant")
 
 
 def damped(Sigma: Tensor, damping=DAMPING) -> np.ndarray:
@@ -53,7 +35,7 @@ def middle(shape):
     return (min(m, n * K) + 1) // 2, (min(n, m * K) + 1) // 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PATCHES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_round_raises_the_error_and_all_together_beat_the_plain_cut(shape, kind):
     W, Sigma, rank = kernel_of(shape), covariance_of(shape, kind), middle(shape)
@@ -75,7 +57,7 @@ def test_no_round_raises_the_error_and_all_together_beat_the_plain_cut(shape, ki
         assert errors[0] < 0.9 * plain and errors[-1] < 0.999 * errors[0]  # each half does something
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PATCHES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_full_rank_loses_nothing(shape, kind):
     m, n, K = shape[0], shape[1], int(np.prod(shape[2:]))
@@ -135,7 +117,7 @@ def test_no_neighbour_is_better(shape):
     assert missed(W, composed(*early), S) > 1.001 * least  # so the rounds are needed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PATCHES)
 def test_all_of_one_side_is_the_closed_form_of_the_other(kind):
     """With r_in = n what is left is a matrix: Mirsky's optimum of W Sigma^1/2."""
     shape = (6, 4, 3)

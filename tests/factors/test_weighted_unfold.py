@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import DTYPES, eps, work_eps
+from oracles import DTYPES, PATCHES, covariance_of, eps, kernel_of, work_eps
 
 from lowrank_utils.factors.unfold import compose, factor_shapes, kernel_factors, largest_rank
 from lowrank_utils.factors.weighted_unfold import (
@@ -16,24 +16,6 @@ from lowrank_utils.factors.weighted_unfold import (
 
 CLOSED = ("channel", "input", "kernel")
 SHAPES = [(7, 4, 5), (4, 7, 3), (5, 5, 2, 3), (3, 4, 2, 2, 2), (1, 3, 4), (4, 1, 3), (2, 3, 1)]
-KINDS = ("full", "skewed", "rank-deficient", "one moves", "constant")
-
-
-def kernel_of(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
-def covariance_of(shape, kind, seed=1):
-    size = math.prod(shape[1:])
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((4 * size, size))
-    if kind == "skewed":
-        x = x * np.logspace(0, -2, size) @ rng.standard_normal((size, size))
-    if kind == "rank-deficient":
-        x = x[:, : (size + 1) // 2] @ rng.standard_normal(((size + 1) // 2, size))
-    if kind == "one moves":
-        x[:, 1:] = 0
-    return torch.from_numpy(x.T @ x / len(x)) * (kind != "constant")
 
 
 def by_loops(Sigma, n):
@@ -80,7 +62,7 @@ def test_covariances_entry_by_entry(shape):
     assert float(T.trace()) * shape[1] == pytest.approx(float(power))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PATCHES)
 @pytest.mark.parametrize("form", CLOSED)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_optimum_and_no_competitor_below_it(shape, form, kind):
@@ -143,7 +125,7 @@ def test_full_rank_loses_nothing_in_any_dtype(form, dtype):
     shape = (6, 4, 3)
     W = kernel_of(shape).to(dtype)
     rank = largest_rank(shape, form)
-    for kind in KINDS:
+    for kind in PATCHES:
         kernels = weighted_kernel_factors(W, rank, form, covariance_of(shape, kind))
         assert all(K.dtype == dtype and K.is_contiguous() for K in kernels)
         off = (compose([K.double() for K in kernels], form) - W.double()).norm()

@@ -177,3 +177,20 @@ def test_halves_are_the_whole():
     empty = Joint(6, [2], x.device)
     assert torch.equal(whole.and_(empty).covariance, whole.covariance)
     assert empty.and_(Joint(6, [2], x.device)).rows == 0
+
+
+def test_an_empty_batch_has_no_position_and_changes_nothing():
+    net, (X, _) = reader(), texts(LENGTHS["mixed"])
+    wanted = calibrate(net, X, mask=lambda tokens: tokens != 0)
+    found = calibrate(net, [X, X[:0]], mask=lambda tokens: tokens != 0)
+    for name, moments in wanted.items():
+        assert found[name].rows == moments.rows and torch.equal(found[name].covariance, moments.covariance)
+
+
+def test_without_a_second_half_the_highest_ridge_is_taken():
+    from lowrank_utils.network.halves import RIDGES, best_ridge
+    from lowrank_utils.network.refit import Joint
+
+    parts = [Joint(3, [2], torch.device("cpu")) for _ in range(2)]
+    parts[0].add(torch.randn(9, 3), [torch.randn(9, 2)])
+    assert best_ridge(parts, torch.randn(2, 3).double()) == max(RIDGES)
