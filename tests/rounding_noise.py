@@ -5,7 +5,7 @@ product, a reduction, a decomposition or a transcendental function is multiplied
 within ``ulps`` units of the last place of its dtype. Sums, differences, products and quotients of two
 numbers are left alone: IEEE 754 fixes them to the last bit. So are values that are whole numbers: counts,
 zeros and ones are exact on every processor. The draws come from a generator of its own, so the notebook's
-seeds hold.
+seeds hold: a table of factors 1 + u, of which each result takes a stretch that begins anywhere.
 
 It reaches torch, and of SciPy and scikit-learn what chapters use beside it: ``scipy.linalg.eigh`` and the
 mean and scale of ``StandardScaler``. It does not reach other functions of numpy and SciPy.
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import functools
 import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 VARIABLE = "ROUNDING_NOISE"
 FAKE = (FakeTensor, FunctionalTensor)  # what torch.export traces with: they hold no numbers
@@ -51,6 +53,15 @@ NOISY = {*PRODUCTS, *REDUCTIONS, *DECOMPOSITIONS, *TRANSCENDENTAL}
 NOISY |= {f"{name}_" for name in NOISY}  # the forms that write in place, addmm_ and the like
 
 
+TABLE, PIECE = 2**20, 2**18  # factors drawn for a dtype; how many numbers are moved at once
+
+
+@functools.cache
+def is_noisy(operator: Any) -> bool:
+    """Whether another processor may round this operator's results differently."""
+    return operator.overloadpacket.__name__ in NOISY
+
+
 class RoundingNoise(TorchDispatchMode):
     """While it is on, results that a processor may round differently are rounded differently.
 
@@ -62,11 +73,12 @@ class RoundingNoise(TorchDispatchMode):
     def __init__(self, ulps: float, seed: int) -> None:
         super().__init__()
         self.ulps, self.generator = ulps, torch.Generator().manual_seed(seed)
+        self.place, self.tables = random.Random(seed), dict[torch.dtype, Tensor]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator, then move its floating results in place."""
         out = func(*args, **(kwargs or {}))
-        if func.overloadpacket.__name__ in NOISY:
+        if is_noisy(func):
             for result in out if isinstance(out, tuple | list) else (out,):
                 if (
                     isinstance(result, Tensor)
@@ -81,11 +93,34 @@ class RoundingNoise(TorchDispatchMode):
     def move(self, x: Tensor) -> None:
         """Multiply the elements that are no whole numbers by 1 + u; once more rounded to x's dtype."""
         x = x.detach()
-        dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-        u = torch.rand(x.shape, generator=self.generator, dtype=dtype) * 2 - 1
-        wide = x.to(dtype)
-        moved = wide * (1 + self.ulps * torch.finfo(x.dtype).eps * u)
-        x.copy_(torch.where(wide == wide.round(), wide, moved))
+        flat = x.reshape(-1)  # a view, or a copy of what lies scattered
+        for part in (flat,) if len(flat) <= PIECE else flat.split(PIECE):
+            start = self.place.randrange(TABLE - len(part))
+            moved = (part * self.factors(x.dtype)[start : start + len(part)]).to(x.dtype)
+            torch.where(part == part.round(), part, moved, out=part)
+        if not x.is_contiguous():
+            x.copy_(flat.view(x.shape))
+
+    def factors(self, dtype: torch.dtype) -> Tensor:
+        """The 1 + u for results of this dtype."""
+        if dtype not in self.tables:
+            wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+            u = torch.rand(TABLE, generator=self.generator, dtype=wide) * 2 - 1
+            self.tables[dtype] = 1 + self.ulps * torch.finfo(dtype).eps * u
+        return self.tables[dtype]
+
+
+def pass_by(step: Callable[..., Any]) -> Callable[..., Any]:
+    """An optimizer's step that the noise does not watch: IEEE 754 fixes all of its arithmetic."""
+
+    @functools.wraps(step)
+    def quick(optimizer: Any, closure: Any = None) -> Any:
+        if closure is not None:
+            return step(optimizer, closure)
+        with _disable_current_modes():
+            return step(optimizer)
+
+    return quick
 
 
 def wrap_scipy_and_sklearn(noise: RoundingNoise) -> None:
@@ -120,6 +155,8 @@ def enter(setting: str) -> RoundingNoise:
     ulps, seed = setting.split(":")
     noise = RoundingNoise(float(ulps), int(seed))
     wrap_scipy_and_sklearn(noise)
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        kind.step = pass_by(kind.step)  # type: ignore[method-assign]
     noise.__enter__()
     return noise
 
