@@ -1,6 +1,7 @@
 """compress_within: what the report says is true of the model returned; nothing else has changed."""
 
 import dataclasses
+import math
 import re
 
 import numpy as np
@@ -326,23 +327,25 @@ def test_impossible_requests(arguments, options, error, message):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_network_returned_can_be_trained_on(seed):
-    """As one that was not refitted; a free refit, which stretches its weights, cannot."""
+    """As one that was not refitted; one after a free refit, which stretches its weights, forgets first."""
     data = load_split("digits", val_size=0.2, seed=seed, stratify=True)
     set_seed(seed)
     net = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
     train_nn(net, data.X_train, data.y_train, epochs=40, lr=0.2, momentum=0.9)
-    scores = []
+    guessing = math.log(10)
+    scores, worst = [], []
     for how in ({}, {"refit": False}, {"stretch": None}):
         options = {"max_drop": 0.02, "calibration": (data.X_train, data.y_train), "steps": 6}
         small, _ = compress_within(net, data.X_val, data.y_val, **options, **how)
         for layer in (layer for layer in small if isinstance(layer, LowRankLinear)):
-            A, B = layer.U.detach().double(), layer.Vh.detach().double()
+            A, B = layer.left.detach().double(), layer.right.detach().double()
             assert torch.allclose(A.T @ A, B @ B.T, atol=1e-5 * float((A.T @ A).trace()))  # balanced
         set_seed(0)
-        train_nn(small, data.X_train, data.y_train, epochs=20, lr=0.02, momentum=0.9, batch_size=32)
+        losses = train_nn(small, data.X_train, data.y_train, epochs=20, lr=0.02, momentum=0.9, batch_size=32)
+        worst.append(max(losses) if math.isfinite(sum(losses)) else math.inf)
         with torch.no_grad():
             finite = bool(small(data.X_test).isfinite().all())
         scores.append(plain(small, data.X_test, data.y_test) if finite else 0.0)
     ours, not_refitted, free = scores
     assert ours > 0.9 and ours > not_refitted - 0.05
-    assert free < 0.5
+    assert ours > free and max(worst[:2]) < guessing < worst[2] / 2  # 0.8 and 7.8 or more, under noise too
