@@ -1,4 +1,4 @@
-"""A linear layer stored as two factors: W = U Vh, or W = U core Vh."""
+"""A linear layer stored as two factors: W = left right, or W = left core right."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Product(Tensor):
 
 
 class LowRankLinear(nn.Module):
-    r"""y = x (U core Vh)^T + b, with U (m, r), core (r, r) or none, Vh (r, n), b (m,) or none.
+    r"""y = x (left core right)^T + b: left (m, r), core (r, r) or none, right (r, n), b (m,) or none.
 
     Holds r(m + n) numbers, or r^2 + r(m + n) with a core, where ``nn.Linear`` holds mn.
     From scratch the factors are drawn so that the product's entries have the variance of
@@ -79,9 +79,9 @@ class LowRankLinear(nn.Module):
         self.out_features = m = _checks.integer(out_features, "out_features", low=1)
         self.rank = r = _checks.rank(rank, m, n)
         new = {"device": device, "dtype": dtype}
-        self.U = nn.Parameter(torch.empty(m, r, **new))  # type: ignore[arg-type]
+        self.left = nn.Parameter(torch.empty(m, r, **new))  # type: ignore[arg-type]
         self.core = nn.Parameter(torch.empty(r, r, **new)) if core else None  # type: ignore[arg-type]
-        self.Vh = nn.Parameter(torch.empty(r, n, **new))  # type: ignore[arg-type]
+        self.right = nn.Parameter(torch.empty(r, n, **new))  # type: ignore[arg-type]
         self.bias = nn.Parameter(torch.empty(m, **new)) if bias else None  # type: ignore[arg-type]
         self.reset_parameters()
 
@@ -90,8 +90,8 @@ class LowRankLinear(nn.Module):
         m, n, r = self.out_features, self.in_features, self.rank
         # r var(u) var(v) = 1 / (3 n) and m var(u) = n var(v); uniform(-a, a) has variance a^2 / 3
         product = 1 / (3 * n * r)
-        nn.init.uniform_(self.U, -(bound := math.sqrt(3 * math.sqrt(product * n / m))), bound)
-        nn.init.uniform_(self.Vh, -(bound := math.sqrt(3 * math.sqrt(product * m / n))), bound)
+        nn.init.uniform_(self.left, -(bound := math.sqrt(3 * math.sqrt(product * n / m))), bound)
+        nn.init.uniform_(self.right, -(bound := math.sqrt(3 * math.sqrt(product * m / n))), bound)
         if self.core is not None:
             square = torch.empty(r, r, device=self.core.device)  # half precision has no QR
             self.core.data.copy_(nn.init.orthogonal_(square))
@@ -100,27 +100,33 @@ class LowRankLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., n) -> (..., m), through the r-dimensional bottleneck."""
-        z = nn.functional.linear(input, self.Vh)  # (..., r)
+        z = nn.functional.linear(input, self.right)  # (..., r)
         if self.core is not None:
             z = nn.functional.linear(z, self.core)  # (..., r)
-        return nn.functional.linear(z, self.U, self.bias)
+        return nn.functional.linear(z, self.left, self.bias)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for old, new in {"U": "left", "Vh": "right"}.items():  # names in files of before 0.2
+            if prefix + old in state_dict:
+                state_dict[prefix + new] = state_dict.pop(prefix + old)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def weight(self) -> Tensor:
-        """The dense product U core Vh, (m, n)."""
-        U = self.U if self.core is None else self.U @ self.core
-        return (U @ self.Vh).as_subclass(Product)
+        """The dense product left core right, (m, n)."""
+        left = self.left if self.core is None else self.left @ self.core
+        return (left @ self.right).as_subclass(Product)
 
     @classmethod
     @torch.no_grad()
     def from_factors(
-        cls, U: Tensor, Vh: Tensor, bias: Tensor | None = None, *, core: Tensor | None = None
+        cls, left: Tensor, right: Tensor, bias: Tensor | None = None, *, core: Tensor | None = None
     ) -> Self:
-        r"""The layer with these factors, copied: W = U Vh, or U core Vh.
+        r"""The layer with these factors, copied: W = left right, or left core right.
 
         Args:
-            U: (m, r).
-            Vh: (r, n).
+            left: (m, r).
+            right: (r, n).
             bias: (m,) or None.
             core: (r, r) or None.
 
@@ -128,21 +134,22 @@ class LowRankLinear(nn.Module):
             TypeError: If a factor is no floating tensor.
             ValueError: If a factor is not finite or the shapes do not fit.
         """
-        U, Vh = _checks.matrix(U, "U"), _checks.matrix(Vh, "Vh")
-        (m, r), n = U.shape, Vh.shape[1]
-        fits = Vh.shape[0] == r and (bias is None or bias.shape == (m,))
+        left, right = _checks.matrix(left, "left"), _checks.matrix(right, "right")
+        (m, r), n = left.shape, right.shape[1]
+        fits = right.shape[0] == r and (bias is None or bias.shape == (m,))
         if not fits or (core is not None and core.shape != (r, r)):
-            shapes = [None if t is None else tuple(t.shape) for t in (U, core, Vh, bias)]
-            raise ValueError(f"(U, core, Vh, bias) of shapes {shapes} must be (m, r), (r, r), (r, n), (m,)")
-        given = {"U": U, "core": core, "Vh": Vh, "bias": bias}
-        given = {name: None if t is None else t.to(U) for name, t in given.items()}
+            shapes = [None if t is None else tuple(t.shape) for t in (left, core, right, bias)]
+            limit = "(m, r), (r, r), (r, n), (m,)"
+            raise ValueError(f"(left, core, right, bias) of shapes {shapes} must be {limit}")
+        given = {"left": left, "core": core, "right": right, "bias": bias}
+        given = {name: None if t is None else t.to(left) for name, t in given.items()}
         return holding(cls, n, m, r, bias=bias is not None, core=core is not None, parameters=given)
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, rank: int, *, core: bool = False) -> Self:
         r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
 
-        U and Vh share the singular values: U_r S_r^1/2 and S_r^1/2 Vh_r, or U_r, S_r, Vh_r with a core.
+        left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r.
 
         Args:
             linear: Layer with weight (m, n); it is not changed.
@@ -183,18 +190,18 @@ class LowRankLinear(nn.Module):
 
         A core stands between them, as a layer r to r.
         """
-        factors = [self.Vh, self.U] if self.core is None else [self.Vh, self.core, self.U]
+        factors = [self.right, self.left] if self.core is None else [self.right, self.core, self.left]
         layers = []
         for W in factors:
-            layer = linear_of(W, self.bias if W is self.U else None)
+            layer = linear_of(W, self.bias if W is self.left else None)
             layers.append(layer.requires_grad_(W.requires_grad))
         return nn.Sequential(*layers).train(self.training)
 
     @torch.no_grad()
     def collapse(self) -> Self:
-        """A copy without core, folded into U: (U core) Vh is the same W with r^2 numbers fewer."""
-        U = self.U if self.core is None else self.U @ self.core
-        return type(self).from_factors(U, self.Vh, self.bias).train(self.training)
+        """A copy without core, folded into left: (left core) right is the same W, r^2 numbers fewer."""
+        left = self.left if self.core is None else self.left @ self.core
+        return type(self).from_factors(left, self.right, self.bias).train(self.training)
 
     def extra_repr(self) -> str:
         """Sizes for ``print``."""

@@ -84,28 +84,30 @@ class PivotedLinear(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def from_factors(cls, U: Tensor, Vh: Tensor, bias: Tensor | None = None) -> Self:
-        r"""The layer of W = U Vh: the pivots are rows of W, chosen by a pivoted QR of U^T.
+    def from_factors(cls, left: Tensor, right: Tensor, bias: Tensor | None = None) -> Self:
+        r"""The layer of W = left right: the pivots are rows of W, chosen by a pivoted QR of left^T.
 
         Args:
-            U: (m, r).
-            Vh: (r, n).
+            left: (m, r).
+            right: (r, n).
             bias: (m,) or None.
 
         Raises:
             TypeError: If a factor is no floating tensor.
             ValueError: If a factor is not finite or the shapes do not fit.
         """
-        U, Vh = _checks.matrix(U, "U"), _checks.matrix(Vh, "Vh")
-        (m, r), n = U.shape, Vh.shape[1]
-        if len(Vh) != r or r > min(m, n) or (bias is not None and bias.shape != (m,)):
-            shapes = [None if t is None else tuple(t.shape) for t in (U, Vh, bias)]
-            raise ValueError(f"(U, Vh, bias) of shapes {shapes} must be (m, r), (r, n), (m,), r <= min(m, n)")
-        R, order = pivoted_qr(U.double().cpu().numpy().T, mode="r", pivoting=True)  # U^T[:, order] = Q R
-        # U[order[r:]] = C U[order[:r]], so C^T = R11^-1 R12; least squares, should U's rank be below r
+        left, right = _checks.matrix(left, "left"), _checks.matrix(right, "right")
+        (m, r), n = left.shape, right.shape[1]
+        if len(right) != r or r > min(m, n) or (bias is not None and bias.shape != (m,)):
+            shapes = [None if t is None else tuple(t.shape) for t in (left, right, bias)]
+            limit = "(m, r), (r, n), (m,), r <= min(m, n)"
+            raise ValueError(f"(left, right, bias) of shapes {shapes} must be {limit}")
+        wide = left.double().cpu().numpy().T  # (r, m)
+        R, order = pivoted_qr(wide, mode="r", pivoting=True)  # left^T[:, order] = Q R
+        # left[order[r:]] = C left[order[:r]], so C^T = R11^-1 R12; least squares, should its rank be below r
         C = torch.from_numpy(np.linalg.lstsq(R[:, :r], R[:, r:], rcond=None)[0].T)  # (m - r, r)
-        rows = torch.from_numpy(order.astype("int64")).to(U.device)
-        return cls(U[rows[:r]] @ Vh, C.to(U), rows, bias)
+        rows = torch.from_numpy(order.astype("int64")).to(left.device)
+        return cls(left[rows[:r]] @ right, C.to(left), rows, bias)
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, rank: int) -> Self:

@@ -22,7 +22,7 @@ def by_input(inputs, output, layer):
 def size(layer):
     """Numbers in the matrices of a layer."""
     factored = isinstance(layer, LowRankLinear)
-    matrices = [layer.U, layer.core, layer.Vh] if factored else [layer.weight]
+    matrices = [layer.left, layer.core, layer.right] if factored else [layer.weight]
     return sum(W.numel() for W in matrices if W is not None)
 
 

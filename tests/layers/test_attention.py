@@ -424,15 +424,15 @@ class Unguarded(nn.Module):
     def __init__(self, linear, rank):
         super().__init__()
         low = LowRankLinear.from_linear(linear, rank)
-        self.U, self.Vh, self.bias, self.rank = low.U, low.Vh, low.bias, rank
+        self.left, self.right, self.bias, self.rank = low.left, low.right, low.bias, rank
         self.out_features, self.in_features = linear.out_features, linear.in_features
 
     @property
     def weight(self):
-        return self.U @ self.Vh
+        return self.left @ self.right
 
     def forward(self, x):
-        return x @ self.Vh.T @ self.U.T + self.bias
+        return x @ self.right.T @ self.left.T + self.bias
 
 
 @pytest.mark.parametrize("place", ["linear1", "linear2"])

@@ -34,7 +34,7 @@ def dense_of(m, n, bias=True, dtype=torch.float64, seed=0):
 
 
 def product(layer):
-    U, Vh = layer.U.detach().double(), layer.Vh.detach().double()
+    U, Vh = layer.left.detach().double(), layer.right.detach().double()
     return (U if layer.core is None else U @ layer.core.detach().double()) @ Vh
 
 
@@ -42,10 +42,10 @@ def product(layer):
 def test_parts_and_numbers(m, n, r, bias, core):
     layer = layer_of(m, n, r, bias, core)
     assert (layer.in_features, layer.out_features, layer.rank) == (n, m, r)
-    assert layer.U.shape == (m, r) and layer.Vh.shape == (r, n)
+    assert layer.left.shape == (m, r) and layer.right.shape == (r, n)
     assert (layer.core is None) is not core and (layer.bias is None) is not bias
     assert sum(p.numel() for p in layer.parameters()) == r * (m + n) + core * r * r + bias * m
-    names = {"U", "Vh", *(["core"] if core else []), *(["bias"] if bias else [])}
+    names = {"left", "right", *(["core"] if core else []), *(["bias"] if bias else [])}
     assert set(layer.state_dict()) == names
 
 
@@ -73,9 +73,9 @@ def test_gradient_is_the_dense_layers_by_the_chain_rule(m, n, r, bias, core):
     (dense(x2).tanh() * weights).sum().backward()
     G = dense.weight.grad  # dL/dW
     middle = torch.eye(r, dtype=torch.float64) if layer.core is None else layer.core.detach()
-    wanted = {"U": G @ (middle @ layer.Vh).T, "Vh": (layer.U @ middle).T @ G}
+    wanted = {"left": G @ (middle @ layer.right).T, "right": (layer.left @ middle).T @ G}
     if core:
-        wanted["core"] = layer.U.T @ G @ layer.Vh.T
+        wanted["core"] = layer.left.T @ G @ layer.right.T
     if bias:
         wanted["bias"] = dense.bias.grad
     for name, gradient in wanted.items():
@@ -87,12 +87,12 @@ def test_the_weight_property_carries_a_gradient():
     layer = layer_of(5, 4, 2, core=True)
     assert torch.autograd.gradcheck(
         lambda U, C, Vh: torch.func.functional_call(
-            layer, {"U": U, "core": C, "Vh": Vh}, torch.ones(1, 4).double()
+            layer, {"left": U, "core": C, "right": Vh}, torch.ones(1, 4).double()
         ),
-        [p.detach().requires_grad_() for p in (layer.U, layer.core, layer.Vh)],
+        [p.detach().requires_grad_() for p in (layer.left, layer.core, layer.right)],
     )
     layer.weight.sum().backward()
-    assert all(p.grad is not None for p in (layer.U, layer.core, layer.Vh))
+    assert all(p.grad is not None for p in (layer.left, layer.core, layer.right))
 
 
 @pytest.mark.parametrize("core", [False, True])
@@ -128,11 +128,11 @@ def test_factors_share_the_singular_values():
     linear = dense_of(6, 4)
     two = LowRankLinear.from_linear(linear, 3)
     root = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64).sqrt()
-    assert torch.allclose(two.U.norm(dim=0), root) and torch.allclose(two.Vh.norm(dim=1), root)
+    assert torch.allclose(two.left.norm(dim=0), root) and torch.allclose(two.right.norm(dim=1), root)
     three = LowRankLinear.from_linear(linear, 3, core=True)
     assert torch.allclose(three.core, torch.diag(root**2), atol=1e-14)
-    assert torch.allclose(three.U.T @ three.U, torch.eye(3).double(), atol=1e-14)
-    assert torch.allclose(three.Vh @ three.Vh.T, torch.eye(3).double(), atol=1e-14)
+    assert torch.allclose(three.left.T @ three.left, torch.eye(3).double(), atol=1e-14)
+    assert torch.allclose(three.right @ three.right.T, torch.eye(3).double(), atol=1e-14)
 
 
 @pytest.mark.parametrize("core", [False, True])
@@ -142,7 +142,8 @@ def test_nothing_is_shared_or_changed_or_drawn(core, training):
     linear.weight.grad = torch.ones_like(linear.weight)
     before = snapshot(linear)
     layer = LowRankLinear.from_linear(linear, 4, core=core)
-    others = [layer.to_linear(), layer.collapse(), LowRankLinear.from_factors(layer.U, layer.Vh, layer.bias)]
+    again = LowRankLinear.from_factors(layer.left, layer.right, layer.bias)
+    others = [layer.to_linear(), layer.collapse(), again]
     assert snapshot(linear) == before  # generators too
     for made in (layer, *others):
         assert all(p.requires_grad and p.is_leaf for p in made.parameters())
@@ -186,15 +187,15 @@ def test_to_linear_and_collapse_keep_the_product(m, n, r, bias, core, dtype):
 
 def test_a_forgotten_core_is_seen():
     layer = layer_of(6, 4, 3, core=True)
-    assert not torch.allclose(layer.U @ layer.Vh, product(layer), atol=0.01)
-    transposed = layer.U @ layer.core.T @ layer.Vh  # the seed's slip
+    assert not torch.allclose(layer.left @ layer.right, product(layer), atol=0.01)
+    transposed = layer.left @ layer.core.T @ layer.right  # the seed's slip
     assert not torch.allclose(transposed, product(layer), atol=0.01)
 
 
 @pytest.mark.parametrize(("m", "n", "r"), [(192, 256, 32), (256, 64, 16), (64, 256, 16)])
 def test_initialisation_has_the_variance_it_says(m, n, r):
     layer = layer_of(m, n, r, core=True, seed=1)
-    square = [float(p.detach().square().mean()) for p in (layer.U, layer.Vh)]
+    square = [float(p.detach().square().mean()) for p in (layer.left, layer.right)]
     # a mean over N squares of uniform draws has the relative deviation sqrt((9/5 - 1) / N)
     spread = math.sqrt(0.8 / (m * r)) + math.sqrt(0.8 / (r * n))
     assert r * square[0] * square[1] == pytest.approx(1 / (3 * n), rel=5 * spread)
@@ -210,9 +211,9 @@ def test_initialisation_follows_the_global_generator():
     a, b, c = (layer_of(5, 4, 2, core=True, seed=s) for s in (1, 1, 2))
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert not any(torch.equal(p, q) for p, q in zip(a.parameters(), c.parameters(), strict=True))
-    before = a.U.detach().clone()
+    before = a.left.detach().clone()
     a.reset_parameters()
-    assert not torch.equal(a.U, before)
+    assert not torch.equal(a.left, before)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -238,9 +239,9 @@ M = torch.ones
         (M(5, 2), M(3, 4), None, None, ValueError, "[(5, 2), None, (3, 4), None]"),
         (M(5, 2), M(2, 4), M(4), None, ValueError, "[(5, 2), None, (2, 4), (4,)]"),
         (M(5, 2), M(2, 4), M(5), M(3, 2), ValueError, "[(5, 2), (3, 2), (2, 4), (5,)]"),
-        (M(2), M(2, 4), None, None, ValueError, "U=Tensor(shape=(2,)"),
-        (M(5, 2), M(2, 4) * math.nan, None, None, ValueError, "Vh of shape (2, 4) has 8 entries"),
-        (M(5, 2).long(), M(2, 4), None, None, TypeError, "U=Tensor(shape=(5, 2), dtype=torch.int64)"),
+        (M(2), M(2, 4), None, None, ValueError, "left=Tensor(shape=(2,)"),
+        (M(5, 2), M(2, 4) * math.nan, None, None, ValueError, "right of shape (2, 4) has 8 entries"),
+        (M(5, 2).long(), M(2, 4), None, None, TypeError, "left=Tensor(shape=(5, 2), dtype=torch.int64)"),
         (M(3, 5), M(5, 4), None, None, ValueError, "rank=5 must be an integer from 1 to 3"),
     ],
 )
@@ -305,7 +306,7 @@ def test_it_prints_its_sizes():
 @pytest.mark.parametrize("core", [True, False])
 def test_to_sequential_is_plain_and_the_same(bias, core):
     layer = LowRankLinear(7, 9, 3, bias=bias, core=core)
-    layer.Vh.requires_grad_(False)
+    layer.right.requires_grad_(False)
     plain, x = layer.to_sequential(), torch.randn(5, 7)
     assert {type(part) for part in plain} == {nn.Linear} and len(plain) == 2 + core
     for made in (plain, torch.jit.script(plain), torch.jit.script(layer), torch.jit.trace(layer, x)):
@@ -313,7 +314,23 @@ def test_to_sequential_is_plain_and_the_same(bias, core):
     assert not plain[0].weight.requires_grad and plain[-1].weight.requires_grad
     with torch.no_grad():
         plain[0].weight.zero_()  # a copy
-    assert layer.Vh.any()
+    assert layer.right.any()
+
+
+@pytest.mark.parametrize("core", [True, False])
+def test_files_with_the_old_names_of_the_factors_are_read(core):
+    net = nn.Sequential(LowRankLinear(6, 4, 2, core=core), nn.ReLU())
+    names = {"left": "U", "right": "Vh"}
+    old = {f"0.{names.get(k, k)}": t.clone() for k, t in net[0].state_dict().items()}
+    kept = dict(old)
+    other = nn.Sequential(LowRankLinear(6, 4, 2, core=core), nn.ReLU())
+    assert not torch.equal(other[0].left, net[0].left)
+    assert other.load_state_dict(old).missing_keys == [] and old == kept
+    pairs = zip(net.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+    del old["0.Vh"]
+    with pytest.raises(RuntimeError, match="0.right"):
+        other.load_state_dict(old)
 
 
 def test_half_precision_whose_singular_values_do_not_fit():
@@ -321,8 +338,8 @@ def test_half_precision_whose_singular_values_do_not_fit():
     linear = nn.Linear(300, 300).half()
     linear.weight.data.fill_(400.0)
     low = LowRankLinear.from_linear(linear, 1)
-    assert low.U.isfinite().all() and low.Vh.isfinite().all()
-    W = low.U.double() @ low.Vh.double()
+    assert low.left.isfinite().all() and low.right.isfinite().all()
+    W = low.left.double() @ low.right.double()
     assert torch.allclose(W, torch.full_like(W, 400.0), rtol=2e-3)
     U, S, Vh = truncated_svd(linear.weight, 1)
     assert S.dtype == torch.float32 and float(S) == pytest.approx(120000.0, rel=1e-3)

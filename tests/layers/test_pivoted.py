@@ -250,27 +250,27 @@ LINEAR, ONES = nn.Linear(6, 8), torch.ones
         (
             lambda: PivotedLinear.from_factors(ONES(8, 3), ONES(2, 6)),
             ValueError,
-            "(U, Vh, bias) of shapes [(8, 3), (2, 6), None] must be (m, r), (r, n), (m,), r <= min(m, n)",
+            "(left, right, bias) of shapes [(8, 3), (2, 6), None] must be (m, r), (r, n), (m,), r <=",
         ),
         (
             lambda: PivotedLinear.from_factors(ONES(8, 3), ONES(3, 6), ONES(7)),
             ValueError,
-            "(U, Vh, bias) of shapes [(8, 3), (3, 6), (7,)] must be",
+            "(left, right, bias) of shapes [(8, 3), (3, 6), (7,)] must be",
         ),
         (
             lambda: PivotedLinear.from_factors(ONES(4, 5), ONES(5, 6)),
             ValueError,
-            "(U, Vh, bias) of shapes [(4, 5), (5, 6), None] must be",
+            "(left, right, bias) of shapes [(4, 5), (5, 6), None] must be",
         ),
         (
             lambda: PivotedLinear.from_factors([[1.0]], ONES(1, 6)),
             TypeError,
-            "U of type list must be a torch.T",
+            "left of type list must be a torch.T",
         ),
         (
             lambda: PivotedLinear.from_factors(ONES(2, 1), ONES(1, 2) * torch.nan),
             ValueError,
-            "Vh of shape (1, 2) has 2 entries that are nan or inf; all must be finite",
+            "right of shape (1, 2) has 2 entries that are nan or inf; all must be finite",
         ),
     ],
 )
