@@ -100,6 +100,10 @@ def _check_layers(made: Any, net: nn.TransformerEncoder, which: Collection[int])
     for other, hint in hints:
         if kept == other:
             raise NotYet(hint)
+    empty = [i for i, layer in enumerate(made.layers) if not any(True for _ in layer.parameters())]
+    if empty:
+        what = describe(made.layers[empty[0]])
+        raise NotYet(f"its layer {empty[0]} is {what}, which has no weights: take it out of the list.")
     if None in kept:
         raise NotYet(f"its layer {kept.index(None)} is none of net's: it has other weights.")
     if set(kept) == set(wanted) and len(kept) == len(wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -45,6 +46,9 @@ def _spatial_macs(answer: object) -> str | None:
             "these are FLOPs, or two multiply-adds for each: one MAC is a product and its sum.": 2 * right,
             "that has k_w in the first stage and k_h in the second: the first one slides along the height.": (
                 r * n * k_w * h_out * w + r * m * k_h * h_out * w_out
+            ),
+            "that slides along the width first: here the first stage is k_h x 1, along the height.": (
+                r * n * k_w * h * w_out + r * m * k_h * h_out * w_out
             ),
             "that has m in the first stage and n in the second: the first one takes the n inputs.": (
                 r * m * k_h * h_out * w + r * n * k_w * h_out * w_out
@@ -124,6 +128,11 @@ def _why_not_nearest(W: Tensor, made: Tensor, r: int) -> str | None:
     for wrong, hint in hints:
         if same(wrong.reshape(W.shape)):
             return hint
+    for axes in itertools.permutations(range(4)):
+        B = W.permute(axes).reshape(A.shape)
+        U, S, Vh = torch.linalg.svd(B, full_matrices=False)
+        if same(((U[:, :r] * S[:r]) @ Vh[:r]).reshape(W.shape)):
+            return f"your unfolding is of W.permute{axes}: its rows are no filters. Reshape W as it stands."
     if float((W - made).norm()) > float(W.norm()):
         return (
             "the mixed taps are further from W than nothing at all: do the rows of your unfolding belong to "

@@ -41,11 +41,11 @@ def block_map(values: Mapping[str, float], *, label: str, ax: Axes | None = None
     ax = own_axes(ax)
     shown = ax.imshow(grid, cmap="cividis", norm="log" if log else "linear", aspect="auto")
     shade = np.asarray(shown.norm(grid))  # from 0, dark, to 1
-    digits = ".2g" if log else ".2f"
+    digits, size = ".2g" if log else ".2f", 11 if len(columns) <= 8 else 8
     for (i, j), value in np.ndenumerate(grid):
         if np.isfinite(value):
             colour = "white" if shade[i, j] < 0.5 else "black"
-            ax.text(j, i, f"{value:{digits}}", ha="center", va="center", color=colour, fontsize=8)
+            ax.text(j, i, f"{value:{digits}}", ha="center", va="center", color=colour, fontsize=size)
     ax.set_xticks(range(len(columns)), [str(block) for block in columns])
     ax.set_yticks(range(len(rows)), rows)
     ax.set_xlabel("block")

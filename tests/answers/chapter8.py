@@ -122,6 +122,16 @@ def wrong_unfolding(W, r):
     return U[:, :r].T.reshape(r, k_h, k_w), (S[:r, None] * Vh[:r]).T.reshape(m, n, r)
 
 
+def width_first(m, n, k_h, k_w, r, before, after):
+    return r * n * k_w * before[0] * after[1] + r * m * k_h * after[0] * after[1]
+
+
+def scrambled(W, r):
+    """The axes brought to the front that should be behind, and then the shape of the right unfolding."""
+    m, n, k_h, k_w = W.shape
+    return basis(W.permute(2, 3, 0, 1).reshape(W.shape), r)
+
+
 def last_vectors(W, r):
     U, S, Vh = torch.linalg.svd(W.flatten(2).flatten(0, 1), full_matrices=False)
     return Vh[-r:].reshape(r, *W.shape[2:]), (U[:, -r:] * S[-r:]).reshape(*W.shape[:2], r)
@@ -278,6 +288,7 @@ ANSWERS = [
     wrong("8.1", "off by one", slip("off by one"), "another number"),
     wrong("8.1", "strides rounded down", slip("strides rounded down"), "use them"),
     wrong("8.1", "first stride rounded down", slip("first stride rounded down"), "those of the output"),
+    wrong("8.1", "width first", width_first, "along the width first"),
     wrong("8.1", "a share", lambda *told: macs(*told) / 7.5e5, "whole number"),
     wrong("8.1", "two numbers", lambda *told: (1, 2), "whole number"),
     wrong("8.1", "no strides", lambda m, n, k, r: 1, "raised"),
@@ -294,6 +305,7 @@ ANSWERS = [
     wrong("8.2", "mean subtracted", centred, "mean"),
     wrong("8.2", "first taps", first_taps, "first r taps"),
     wrong("8.2", "reshaped to taps in rows", wrong_unfolding, "belong to"),
+    wrong("8.2", "scrambled filters", scrambled, "W.permute(2, 3, 0, 1)"),
     wrong("8.2", "smallest singular vectors", last_vectors, "fit better"),
     wrong(
         "8.2",

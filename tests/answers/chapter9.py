@@ -526,7 +526,7 @@ ANSWERS = [
     wrong("9.3", "none", keeping(lambda n, which: []), "no layers at all"),
     wrong("9.3", "copies of the first", first_copied, "copies of layer 0"),
     wrong("9.3", "new weights", then(new_weights), "layer 1 is none of net's"),
-    wrong("9.3", "identities", identities, "layer 1 is none of net's"),
+    wrong("9.3", "identities", identities, "which has no weights: take it out"),
     wrong("9.3", "no norm", then(no_norm), "is missing"),
     wrong("9.3", "a norm too many", then(a_norm), "net has no norm"),
     wrong("9.3", "another norm", then(another_norm), "other weights than that of net"),
