@@ -31,7 +31,7 @@ from lowrank_utils import (
 from lowrank_utils.lab.minilm import weights_folder
 
 TOKENS, AT_ONCE = 128, 32
-SHARES = ((0.6, 3.5), (0.4, 7.5), (0.3, 8.5))  # points that may be lost
+SHARES = ((0.6, 2.5), (0.4, 7.0), (0.3, 8.5))  # points that may be lost
 Batches = list[tuple[list[int], Tensor]]
 
 
@@ -102,7 +102,7 @@ def sentence_encoder() -> list[Row]:
         cut[share] = cascade(net, ranks, texts + few, moments, ridge=None, mask=real)
         ours = recall(cut[share])
         others = {"not refitted": recall(compress(net, ranks, moments=moments))}
-        if share == 0.6:
+        if share >= 0.4:
             more = allocate_ranks(net, share, moments=moments, harm=harm, pivoted=True)
             layers = cascade(net, more, texts + few, moments, ridge=None, mask=real, pivoted=True)
             others["as pivoted layers"] = recall(layers)
