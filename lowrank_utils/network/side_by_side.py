@@ -40,7 +40,7 @@ class SideBySide:
         room_bytes: float,
         *,
         mask: Mask | None = None,
-        halved: bool = False,
+        halved: bool,
     ) -> None:
         self.dense, self.small = (Stream(net, data, room_bytes) for net in (dense, small))
         self.masks = [mask_of(batch.inputs, mask) for batch in data]

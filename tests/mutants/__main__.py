@@ -31,6 +31,7 @@ REVIEWED = {
     "factors": 1000,
     "layers": 60,
     "search": 60,
+    "network": 60,
 }  # so many mutants of these rooms were looked at, survivors and all
 
 

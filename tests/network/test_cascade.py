@@ -10,6 +10,7 @@ from torch import nn
 from zoo import ZOO, case
 
 from lowrank_utils import LowRankLinear, PivotedLinear, calibrate, cascade, compress
+from lowrank_utils.network.side_by_side import SideBySide
 
 D = torch.float64
 PLAIN = [name for name in ZOO if name != "residual, hooks"]  # a replaced layer's hooks go with it
@@ -238,3 +239,40 @@ def test_impossible_requests(model, ranks, options, error, message):
 def test_a_shared_layer():
     with pytest.raises(ValueError, match=r"^layer='a' must be one of .* but it shares its weight with"):
         cascade(SHARED, {"a": 2}, XS, {"a": MOMENTS["0"]})
+
+
+class Counted(nn.Module):
+    """Passes its input on, and counts over all copies how often it was called."""
+
+    calls = 0
+
+    def forward(self, x):
+        Counted.calls += 1
+        return x
+
+
+class Stage(nn.Module):
+    """Two linear layers and what comes after them, with arithmetic in between that no module does."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.end = nn.Linear(6, 6), nn.Linear(6, 6), Counted()
+
+    def forward(self, x):
+        return self.end(2 * self.b(2 * torch.relu(self.a(x))))
+
+
+def test_no_block_runs_further_than_to_the_layer_at_hand(monkeypatch):
+    torch.manual_seed(0)
+    net, X = nn.Sequential(*(Stage() for _ in range(3))), torch.randn(64, 6)
+    moments = calibrate(net, X)
+    as_it_is = SideBySide._joint
+    calls, nets = {}, []
+    for how in (None, False):
+        Counted.calls = 0
+        if how is not None:
+            monkeypatch.setattr(SideBySide, "_joint", lambda *args, once: as_it_is(*args, once=False))
+        nets.append(cascade(net, dict.fromkeys(moments, 3), X, moments))
+        calls[how] = Counted.calls
+    assert torch.equal(nets[0](X), nets[1](X))
+    assert calls[None] == calls[False] - 2 * 5  # of six layers the first needs no run; two nets
