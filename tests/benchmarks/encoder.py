@@ -30,7 +30,7 @@ from lowrank_utils import (
 )
 from lowrank_utils.lab.minilm import weights_folder
 
-TOKENS, AT_ONCE = 128, 32
+TOKENS, AT_ONCE, RIDGE = 128, 32, 0.3
 SHARES = ((0.6, 2.5), (0.4, 7.0), (0.3, 8.5))  # points that may be lost
 Batches = list[tuple[list[int], Tensor]]
 
@@ -99,12 +99,14 @@ def sentence_encoder() -> list[Row]:
     rows, cut = list[Row](), dict[float, nn.Module]()
     for share, room in SHARES:
         ranks = allocate_ranks(net, share, moments=moments, harm=harm)
-        cut[share] = cascade(net, ranks, texts + few, moments, ridge=None, mask=real)
+        cut[share] = cascade(net, ranks, texts + few, moments, ridge=RIDGE, mask=real)
         ours = recall(cut[share])
         others = {"not refitted": recall(compress(net, ranks, moments=moments))}
+        by_halves = cascade(net, ranks, texts + few, moments, ridge=None, mask=real)
+        others["each layer's ridge by halves"] = recall(by_halves)
         if share >= 0.4:
             more = allocate_ranks(net, share, moments=moments, harm=harm, pivoted=True)
-            layers = cascade(net, more, texts + few, moments, ridge=None, mask=real, pivoted=True)
+            layers = cascade(net, more, texts + few, moments, ridge=RIDGE, mask=real, pivoted=True)
             others["as pivoted layers"] = recall(layers)
         if share == 0.4:
             by_tails = allocate_ranks(net, share, moments=moments)

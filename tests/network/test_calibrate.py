@@ -384,3 +384,14 @@ def test_directions_are_for_random_ones(asked):
 def test_directions_are_counted(directions):
     with pytest.raises((TypeError, ValueError), match="directions"):
         calibrate(nn.Sequential(nn.Linear(3, 2)), torch.ones(2, 3), directions=directions)
+
+
+def test_a_compiled_model_is_calibrated_as_the_one_in_it():
+    def never(*_):
+        raise AssertionError("nothing is to be compiled")
+
+    torch.manual_seed(0)
+    net, X = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.randn(9, 4)
+    plain, compiled = calibrate(net, X), calibrate(torch.compile(net, backend=never), X)
+    assert plain.keys() == compiled.keys() == {"0", "2"}
+    assert all(torch.equal(plain[k].covariance, compiled[k].covariance) for k in plain)
