@@ -73,7 +73,7 @@ def cascade(
         pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
         ridge: Pull towards W, in units of C's mean diagonal, > 0; None: of each layer, that of least error
             where each half of the data is fitted and the other one judges. Ask for it where rows are few;
-            with many, one ridge of 0.1 to 1 may serve the model better: a layer's error is not the model's.
+            with many, one ridge of 0.3 to 1 may serve the model better: a layer's error is not the model's.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``, for which rows count.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
