@@ -170,8 +170,8 @@ def two_svds_for_hooi() -> list[Row]:
         rows.append(
             Row(
                 f"Tucker-2 of {' x '.join(map(str, W.shape))} at ranks {ranks[0]}, {ranks[1]}",
-                f"{ms:.1f} ms, misses {far:.3f} of the norm",
-                f"partial_tucker {theirs_ms:.1f} ms, {near:.3f}",
+                f"{ms:.1f} ms and {far:.3f} of the norm missed",
+                f"partial_tucker {theirs_ms:.1f} ms and {near:.3f}",
                 theirs_ms / ms,
                 3.0,
             )
