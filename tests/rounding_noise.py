@@ -111,7 +111,10 @@ class RoundingNoise(TorchDispatchMode):
 
 
 def pass_by(step: Callable[..., Any]) -> Callable[..., Any]:
-    """An optimizer's step that the noise does not watch: IEEE 754 fixes all of its arithmetic."""
+    """An optimizer's step that the noise does not watch: none of its operators is one that it moves.
+
+    Where ``a + b c`` is fused it rounds once and not twice, which is less than what its gradients have moved.
+    """
 
     @functools.wraps(step)
     def quick(optimizer: Any, closure: Any = None) -> Any:

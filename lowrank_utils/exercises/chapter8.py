@@ -132,7 +132,7 @@ def _why_not_nearest(W: Tensor, made: Tensor, r: int) -> str | None:
         B = W.permute(axes).reshape(A.shape)
         U, S, Vh = torch.linalg.svd(B, full_matrices=False)
         if same(((U[:, :r] * S[:r]) @ Vh[:r]).reshape(W.shape)):
-            return f"your unfolding is of W.permute{axes}: its rows are no filters. Reshape W as it stands."
+            return f"your unfolding is that of W.permute{axes}, in the shape of W's: reshape W itself."
     if float((W - made).norm()) > float(W.norm()):
         return (
             "the mixed taps are further from W than nothing at all: do the rows of your unfolding belong to "
