@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from lowrank_utils.layers.copying import put
 from lowrank_utils.layers.views import LayerView, layer_view
-from lowrank_utils.layers.which import hooked_input
 from lowrank_utils.model.batches import Batch
-from lowrank_utils.model.padding import Mask, counted, mask_of
+from lowrank_utils.model.padding import Mask, mask_of
 from lowrank_utils.network.blocks import Block, log_calls, stages
 from lowrank_utils.network.refit import Joint
-from lowrank_utils.network.stream import Enough, Stream, Unsafe, removing
+from lowrank_utils.network.rows import Added, Inputs, Outputs
+from lowrank_utils.network.stream import Stream, Unsafe, removing
 
 Found = Iterator[tuple[list[str], list[Joint]]]
 """Layers that read one tensor, and their moments, of all rows or of each half of them; the caller puts in the
@@ -114,7 +114,7 @@ class SideBySide:
         views = [layer_view(self.dense.layer(name)) for name in group]
         n, sizes = views[0].weight.shape[1], [len(view.weight) for view in views]
         parts = [Joint(n, sizes, views[0].weight.device) for _ in range(1 + self.halved)]
-        inputs, outputs = _Inputs(views[0]), [_Outputs(view) for view in views]
+        inputs, outputs = Inputs(views[0]), [Outputs(view) for view in views]
         hooks = []
         for k, name in enumerate(group):
             enough = once and k == len(group) - 1
@@ -145,50 +145,3 @@ def _alike(net: Stream, groups: Sequence[list[str]]) -> Iterator[list[str]]:
             yield group
         else:
             yield from ([name] for name in group)
-
-
-class _Rows:
-    """Rows that hooks have seen in one run; copies, since a later operation may work in place."""
-
-    def __init__(self, view: LayerView) -> None:
-        self.view = view
-        self.mask: Tensor | None = None  # of the batch that is run
-        self._rows: list[Tensor] = []
-
-    def taken(self) -> list[Tensor]:
-        """Those of each call, which are then forgotten."""
-        rows, self._rows = self._rows, []
-        return rows
-
-
-class _Inputs(_Rows):
-    """Of what the first layer of a group reads; the others must read the same."""
-
-    def of(self, k: int, enough: bool) -> Callable[..., None]:
-        """The hook of layer k, which stops the run if that is enough."""
-
-        def read(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            x = hooked_input(args, kwargs)
-            if k == 0:
-                self._first, self._version = x, x._version
-                self._rows.append(counted(self.view.rows(x), x.shape, self.mask).clone())
-            elif x is not self._first or x._version != self._version:
-                raise Unsafe
-            if enough:
-                raise Enough
-
-        return read
-
-
-class _Outputs(_Rows):
-    """Of what a layer gives."""
-
-    def of(self, enough: bool) -> Callable[..., None]:
-        """The layer's hook, which stops the run if that is enough."""
-
-        def gave(_: nn.Module, args: object, output: Tensor) -> None:
-            self._rows.append(counted(self.view.output_rows(output), output.shape, self.mask).clone())
-            if enough:
-                raise Enough
-
-        return gave

@@ -1,0 +1,68 @@
+"""Rows of a layer's tensors, seen by hooks while a net runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lowrank_utils.layers.views import LayerView
+from lowrank_utils.layers.which import hooked_input
+from lowrank_utils.model.padding import counted
+from lowrank_utils.network.stream import Enough, Unsafe
+
+
+class Rows:
+    """Rows that hooks have seen in one run; copies, since a later operation may work in place."""
+
+    def __init__(self, view: LayerView) -> None:
+        self.view = view
+        self.mask: Tensor | None = None  # of the batch that is run
+        self._rows: list[Tensor] = []
+
+    def taken(self) -> list[Tensor]:
+        """Those of each call, which are then forgotten."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class Inputs(Rows):
+    """Of what the first layer of a group reads; the others must read the same."""
+
+    def of(self, k: int, enough: bool) -> Callable[..., None]:
+        """The hook of layer k, which stops the run if that is enough."""
+
+        def read(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            x = hooked_input(args, kwargs)
+            if k == 0:
+                self._first, self._version = x, x._version
+                self._rows.append(counted(self.view.rows(x), x.shape, self.mask).clone())
+            elif x is not self._first or x._version != self._version:
+                raise Unsafe
+            if enough:
+                raise Enough
+
+        return read
+
+
+class Outputs(Rows):
+    """Of what a layer gives."""
+
+    def of(self, enough: bool) -> Callable[..., None]:
+        """The layer's hook, which stops the run if that is enough."""
+
+        def gave(_: nn.Module, args: object, output: Tensor) -> None:
+            self._rows.append(counted(self.view.output_rows(output), output.shape, self.mask).clone())
+            if enough:
+                raise Enough
+
+        return gave
+
+
+class Added(Rows):
+    """Of what a residual connection adds to the layer's output: another module reads it before."""
+
+    def read(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        """The hook of that module."""
+        h = hooked_input(args, kwargs)
+        self._rows.append(counted(self.view.output_rows(h), h.shape, self.mask).clone())
