@@ -29,7 +29,7 @@ from lowrank_utils.layers.copying import copied, replaced
 from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import LayerView, Pick, layer_view
 from lowrank_utils.layers.which import layer_of
-from lowrank_utils.model.batches import Batch, batches
+from lowrank_utils.model.batches import batches
 from lowrank_utils.model.padding import Mask
 from lowrank_utils.network.decomposed import checked, cut
 from lowrank_utils.network.halves import best_ridge
@@ -52,6 +52,7 @@ def cascade(
     pivoted: bool = False,
     ridge: float | None = 1e-3,
     mask: Mask | None = None,
+    residual: Mapping[str, str] | None = None,
     batch_size: int = 256,
     stretch: float | None = None,
     memory_gb: float = 4.0,
@@ -75,6 +76,9 @@ def cascade(
             where each half of the data is fitted and the other one judges. Ask for it where rows are few;
             with many, one ridge of 0.3 to 1 may serve the model better: a layer's error is not the model's.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``, for which rows count.
+        residual: ``{layer: module}``: the layer's output is added to a tensor h that this module reads (a
+            residual connection). The layer then makes up for what h has become: it is fitted to
+            y + h - h' and not to y, so that the sum is right.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
             raised until it holds. Of eleven small nets, trained on at one rate, none diverged at 1 and
@@ -84,7 +88,8 @@ def cascade(
 
     Raises:
         TypeError: If a rank is no integer.
-        ValueError: If a layer does not exist, has no moments or is shared, or a rank is out of range.
+        ValueError: If a layer does not exist, has no moments or is shared, a rank is out of range, or a
+            residual's module is not called once before the layer.
 
     Reference:
         Izenman 1975 (reduced-rank regression).
@@ -113,6 +118,12 @@ def cascade(
         else:
             m, n = layer.weight.shape
             chosen[name] = _checks.rank(pick, m, n, f"ranks[{name!r}]")
+    for name, source in (residual or {}).items():
+        if name not in moments:
+            _checks.value_error(
+                "residual", dict(residual or {}), f"of layers that have moments: {sorted(moments)}"
+            )
+        _checks.choice(source, f"residual[{name!r}]", dict(model.named_modules()))
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
         raise ValueError("X has no samples; it must have at least one")
@@ -122,12 +133,19 @@ def cascade(
     for name in order:
         layer_of(model, name)
     rule = _Rule(chosen, moments, factors, ridge, stretch, pivoted)
+
+    def nets() -> SideBySide:
+        dense, small = copied(model).eval(), copied(model).eval()
+        return SideBySide(
+            dense, small, data, room_gb * 1e9, mask=mask, halved=ridge is None, residual=residual or {}
+        )
+
     if len(order) > FEW + 1:
         try:
-            return _cascaded(model, order, rule, data, room_gb * 1e9, mask, by_blocks=True)
+            return _cascaded(model, order, rule, nets(), by_blocks=True)
         except Unsafe:
             pass
-    return _cascaded(model, order, rule, data, room_gb * 1e9, mask, by_blocks=False)
+    return _cascaded(model, order, rule, nets(), by_blocks=False)
 
 
 @dataclass(frozen=True)
@@ -181,23 +199,14 @@ def _formed(layer: LayerView, pick: tuple[str, Rank], W: Tensor, mean: Tensor, m
 
 
 def _cascaded(
-    model: nn.Module,
-    order: Sequence[str],
-    rule: _Rule,
-    data: Sequence[Batch],
-    room_bytes: float,
-    mask: Mask | None,
-    *,
-    by_blocks: bool,
+    model: nn.Module, order: Sequence[str], rule: _Rule, pair: SideBySide, *, by_blocks: bool
 ) -> nn.Module:
     """The small net; layer after layer in this order, of which the first is cut.
 
     Raises:
         Unsafe: With ``by_blocks``, where the result would not be that of whole runs.
     """
-    dense, new = copied(model).eval(), dict[str, nn.Module]()
-    small, halved = copied(model).eval(), rule.ridge is None
-    pair = SideBySide(dense, small, data, room_bytes, mask=mask, halved=halved)
+    dense, new = pair.dense.model, dict[str, nn.Module]()
     with closing(pair), tqdm(total=len(order), desc="cascade", leave=False, delay=1.0) as bar:
         for name in order[:1]:
             new[name] = rule.first(name, layer_view(dense.get_submodule(name)))

@@ -18,11 +18,11 @@ class Rows:
     def __init__(self, view: LayerView) -> None:
         self.view = view
         self.mask: Tensor | None = None  # of the batch that is run
-        self._rows: list[Tensor] = []
+        self.rows: list[Tensor] = []
 
     def taken(self) -> list[Tensor]:
         """Those of each call, which are then forgotten."""
-        rows, self._rows = self._rows, []
+        rows, self.rows = self.rows, []
         return rows
 
 
@@ -36,7 +36,7 @@ class Inputs(Rows):
             x = hooked_input(args, kwargs)
             if k == 0:
                 self._first, self._version = x, x._version
-                self._rows.append(counted(self.view.rows(x), x.shape, self.mask).clone())
+                self.rows.append(counted(self.view.rows(x), x.shape, self.mask).clone())
             elif x is not self._first or x._version != self._version:
                 raise Unsafe
             if enough:
@@ -52,7 +52,7 @@ class Outputs(Rows):
         """The layer's hook, which stops the run if that is enough."""
 
         def gave(_: nn.Module, args: object, output: Tensor) -> None:
-            self._rows.append(counted(self.view.output_rows(output), output.shape, self.mask).clone())
+            self.rows.append(counted(self.view.output_rows(output), output.shape, self.mask).clone())
             if enough:
                 raise Enough
 
@@ -60,9 +60,41 @@ class Outputs(Rows):
 
 
 class Added(Rows):
-    """Of what a residual connection adds to the layer's output: another module reads it before."""
+    """Of what a residual connection adds to the layer's output: another module reads it before.
+
+    Args:
+        view: The layer.
+        until: Its outputs in the same net, where that order is checked.
+    """
+
+    def __init__(self, view: LayerView, until: Outputs | None = None) -> None:
+        super().__init__(view)
+        self.until = until
 
     def read(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        """The hook of that module."""
-        h = hooked_input(args, kwargs)
-        self._rows.append(counted(self.view.output_rows(h), h.shape, self.mask).clone())
+        """The hook of that module, called once before each call of the layer."""
+        if self.until is not None and len(self.until.rows) != len(self.rows):
+            raise Unsafe
+        try:
+            h = hooked_input(args, kwargs)
+            rows = self.view.output_rows(h)
+        except (AttributeError, IndexError, RuntimeError, StopIteration) as error:  # not of such a shape
+            raise Unsafe from error
+        self.rows.append(counted(rows, h.shape, self.mask).clone())
+
+
+def summed(given: list[Tensor], there: list[Tensor], here: list[Tensor]) -> list[Tensor]:
+    """What a layer should give where h' is added to it and not h, y + (h - h'), for each of its calls.
+
+    Args:
+        given: The rows y (N, m) of the layer's outputs in the dense net.
+        there: The rows h (N, m) that are added to them.
+        here: The rows h' (N, m) that are added in the small net.
+
+    Raises:
+        Unsafe: Where they are not of the same shapes.
+    """
+    shapes = [[x.shape for x in rows] for rows in (given, there, here)]
+    if not shapes[0] == shapes[1] == shapes[2]:
+        raise Unsafe
+    return [y + (h - now) for y, h, now in zip(given, there, here, strict=True)]

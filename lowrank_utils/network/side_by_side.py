@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from lowrank_utils import _checks
 from lowrank_utils.layers.copying import put
 from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.model.batches import Batch
 from lowrank_utils.model.padding import Mask, mask_of
 from lowrank_utils.network.blocks import Block, log_calls, stages
 from lowrank_utils.network.refit import Joint
-from lowrank_utils.network.rows import Added, Inputs, Outputs
+from lowrank_utils.network.rows import Added, Inputs, Outputs, summed
 from lowrank_utils.network.stream import Stream, Unsafe, removing
 
 Found = Iterator[tuple[list[str], list[Joint]]]
@@ -30,6 +32,7 @@ class SideBySide:
         room_bytes: For what arrives at a block, of each net.
         mask: Which positions count.
         halved: Whether moments are of two halves: every other batch each, or half of the only one's rows.
+        residual: ``{layer: module that reads what is added to the layer's output}``.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class SideBySide:
         *,
         mask: Mask | None = None,
         halved: bool,
+        residual: Mapping[str, str],
     ) -> None:
         self.dense, self.small = (Stream(net, data, room_bytes) for net in (dense, small))
         self.masks = [mask_of(batch.inputs, mask) for batch in data]
-        self.halved = halved
+        self.halved, self.residual = halved, residual
 
     def put(self, name: str, layer: nn.Module) -> None:
         """Put a new layer into the small net."""
@@ -58,7 +62,13 @@ class SideBySide:
     def whole(self, order: Sequence[str]) -> Found:
         """Both nets run as a whole for each layer, which may be called any number of times."""
         for name in order:
-            yield [name], self._joint([name], once=False)
+            try:
+                found = self._joint([name], once=False)
+            except Unsafe:
+                source = self.residual[name]
+                limit = f"called once before {name!r} is, on a tensor of the shape of its output"
+                _checks.value_error(f"residual[{name!r}]", source, limit)
+            yield [name], found
 
     def by_blocks(self, order: Sequence[str]) -> Found:
         """The same block after block; nothing is kept longer than needed, and everything checked.
@@ -107,7 +117,7 @@ class SideBySide:
                     raise Unsafe
 
     def _joint(self, group: Sequence[str], *, once: bool) -> list[Joint]:
-        """Moments of what the group reads in the small net and gives in the dense one.
+        """Moments of what the group reads in the small net and should give: what it gives in the dense one.
 
         With ``once`` a net is run no further than to the last of the group.
         """
@@ -115,7 +125,16 @@ class SideBySide:
         n, sizes = views[0].weight.shape[1], [len(view.weight) for view in views]
         parts = [Joint(n, sizes, views[0].weight.device) for _ in range(1 + self.halved)]
         inputs, outputs = Inputs(views[0]), [Outputs(view) for view in views]
+        added = {
+            k: (Added(view, outputs[k]), Added(view))
+            for k, view in enumerate(views)
+            if group[k] in self.residual
+        }
         hooks = []
+        for k, nets in added.items():
+            for stream, rows in zip((self.dense, self.small), nets, strict=True):
+                source = stream.layer(self.residual[group[k]])
+                hooks.append(source.register_forward_pre_hook(rows.read, prepend=True, with_kwargs=True))
         for k, name in enumerate(group):
             enough = once and k == len(group) - 1
             read, gave = inputs.of(k, enough), outputs[k].of(enough)
@@ -123,11 +142,14 @@ class SideBySide:
             hooks.append(self.dense.layer(name).register_forward_hook(gave, prepend=True))
         with removing(hooks):
             for i in range(len(self.small)):
-                for rows in (inputs, *outputs):
-                    rows.mask = self.masks[i]
+                for seen in (inputs, *outputs, *itertools.chain(*added.values())):
+                    seen.mask = self.masks[i]
                 self.small.run(i)
                 self.dense.run(i)
-                for x, *ys in zip(inputs.taken(), *(out.taken() for out in outputs), strict=True):
+                given = [rows.taken() for rows in outputs]
+                for k, nets in added.items():
+                    given[k] = summed(given[k], *(rows.taken() for rows in nets))
+                for x, *ys in zip(inputs.taken(), *given, strict=True):
                     if len(self.small) > 1:
                         parts[i % len(parts)].add(x, ys)
                         continue

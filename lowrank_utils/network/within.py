@@ -45,6 +45,7 @@ def compress_within(
     skip: Collection[str] = (),
     harm: Harm | str | None = None,
     mask: Mask | None = None,
+    residual: Mapping[str, str] | None = None,
 ) -> tuple[nn.Module, Report]:
     r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
 
@@ -78,6 +79,7 @@ def compress_within(
             forms and ranks are then chosen by it. Of one that was measured without moments, and without a
             refit, no moments are taken.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
+        residual: Of layers before a sum, which module reads what they are added to (``cascade``).
 
     Returns:
         The new model and a ``Report``, which prints as a table.
@@ -130,7 +132,15 @@ def compress_within(
             return
         if refit and moments is not None:
             small = cascade(
-                model, ranks, X, moments, factors=factors, pivoted=pivoted, stretch=stretch, mask=mask
+                model,
+                ranks,
+                X,
+                moments,
+                factors=factors,
+                pivoted=pivoted,
+                stretch=stretch,
+                mask=mask,
+                residual=residual,
             )
         else:
             small = compress(model, ranks, factors=factors, pivoted=pivoted, calibration=X)

@@ -1,0 +1,199 @@
+"""A layer before a sum: against a regression on what the sum lacks, by blocks and as whole runs."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from oracles import snapshot
+from torch import nn
+
+from lowrank_utils import calibrate, cascade, compress_within
+
+MODULE = sys.modules["lowrank_utils.network.cascade"]
+D, WIDTH = torch.float64, 6
+
+
+class Block(nn.Module):
+    """x + b(relu(a(x))), with a norm before it or behind it."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before, self.norm = before, nn.LayerNorm(WIDTH)
+        self.a, self.b = nn.Linear(WIDTH, 9), nn.Linear(9, WIDTH)
+
+    def forward(self, x):
+        if self.before:
+            return x + self.b(torch.relu(self.a(self.norm(x))))
+        return self.norm(x + self.b(torch.relu(self.a(x))))
+
+
+def chain(before, seed=0, depth=4):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), *(Block(before) for _ in range(depth))).to(D)
+
+
+def connections(before, depth=4):
+    return {f"{i}.b": f"{i}.norm" if before else f"{i}.a" for i in range(1, depth + 1)}
+
+
+def setting(before, seed=0):
+    net = chain(before, seed)
+    X = torch.randn(300, WIDTH, dtype=D)
+    moments = calibrate(net, X, target="inputs")
+    return net, X, moments, {name: 3 for name in moments}
+
+
+@torch.no_grad()
+def around(net, x, i):
+    """What block i adds to, what its last layer reads and what that gives."""
+    h = net[:i](x)
+    a = torch.relu(net[i].a(net[i].norm(h) if net[i].before else h))
+    return h, a, net[i].b(a)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("i", [1, 3])
+def test_full_rank_is_the_regression_on_what_the_sum_lacks(before, i):
+    net, X, moments, ranks = setting(before)
+    small = cascade(net, {**ranks, f"{i}.b": WIDTH}, X, moments, ridge=1e-12, residual=connections(before))
+    (h, _, y), (now, x, got) = around(net, X, i), around(small, X, i)
+    one = np.concatenate([x.numpy(), np.ones((len(x), 1))], 1)
+    wanted = one @ np.linalg.lstsq(one, (y + h - now).numpy(), rcond=None)[0]
+    # relu leaves C a condition of up to 1e4, and the ridge of 1e-12 is felt by that much
+    assert np.abs(got.numpy() - wanted).max() < 1e-7
+    without = cascade(net, {**ranks, f"{i}.b": WIDTH}, X, moments, ridge=1e-12)
+    assert not np.allclose(around(without, X, i)[2], wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sum_of_a_block_is_nearer(before, seed):
+    net, X, moments, ranks = setting(before, seed)
+    last = {**ranks, "4.b": WIDTH}
+    only = {"4.b": connections(before)["4.b"]}  # both nets are the same up to there
+    off = []
+    for residual in (None, only):
+        small = cascade(net, last, X, moments, ridge=1e-12, residual=residual)
+        (h, _, y), (now, _, got) = around(net, X, 4), around(small, X, 4)
+        off.append(float((h + y - now - got).square().mean()))
+    assert off[1] < off[0]  # the least of all weights', which is not y's own
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("ridge", [1e-3, None])
+def test_by_blocks_and_as_whole_runs(monkeypatch, before, ridge):
+    net, X, moments, ranks = setting(before)
+    seen, real = [], MODULE._cascaded
+    monkeypatch.setattr(
+        MODULE,
+        "_cascaded",
+        lambda *args, by_blocks: seen.append(by_blocks) or real(*args, by_blocks=by_blocks),
+    )
+    nets = []
+    for few in (-1, 10**9):
+        monkeypatch.setattr(MODULE, "FEW", few)
+        nets.append(cascade(net, ranks, X, moments, ridge=ridge, batch_size=50, residual=connections(before)))
+    assert seen == [True, False]  # no block was given up
+    for p, q in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.allclose(p, q, rtol=0, atol=1e-9)  # the refit's condition, 1e3, times rounding
+
+
+def test_nothing_before_it_has_changed():
+    net, X, moments, _ = setting(True)
+    ranks = {"4.a": 2, "4.b": 2}
+    with_it = cascade(net, ranks, X, moments, residual=connections(True))
+    without = cascade(net, ranks, X, moments)
+    assert all(torch.equal(p, q) for p, q in zip(with_it.parameters(), without.parameters(), strict=True))
+
+
+def test_a_layer_that_reads_what_its_output_is_added_to():
+    """The connection goes round one layer alone: h + W h."""
+
+    class Round(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x):
+            h = self.a(x)
+            return h + self.b(h)
+
+    torch.manual_seed(0)
+    net, X = Round().to(D), torch.randn(200, WIDTH, dtype=D)
+    moments = calibrate(net, X, target="inputs")
+    small = cascade(net, {"a": 3, "b": WIDTH}, X, moments, ridge=1e-12, residual={"b": "b"})
+    h = small.a(X)
+    one = torch.cat([h, torch.ones(len(h), 1, dtype=D)], 1).detach().numpy()
+    wanted = one @ np.linalg.lstsq(one, (net(X) - h).detach().numpy(), rcond=1e-9)[0]  # of rank 3
+    assert np.abs(small.b(h).detach().numpy() - wanted).max() < 1e-7
+
+
+def test_the_whole_search_takes_it():
+    net, X, moments, _ = setting(False)
+
+    def near(model):
+        return -float((model(X) - net(X)).square().mean())
+
+    given = {"max_drop": 0.2, "calibration": [X], "residual": connections(False)}
+    small, report = compress_within(net, metric=near, steps=4, stretch=None, **given)
+    ranks = {row.layer: row.rank for row in report.layers if row.rank is not None}
+    moments = calibrate(net, [X])
+    wanted = cascade(net, ranks, [X], moments, residual=connections(False))
+    assert ranks and all(
+        torch.equal(p, q) for p, q in zip(small.parameters(), wanted.parameters(), strict=True)
+    )
+
+
+def test_positions_that_do_not_count():
+    net, X, moments, ranks = setting(False)
+    texts = X.view(60, 5, WIDTH)
+    longer = torch.cat([texts, torch.full((60, 2, WIDTH), 9.0, dtype=D)], 1)
+    options = {"ridge": 1e-3, "residual": connections(False), "batch_size": 20}
+    masked = cascade(net, ranks, longer, moments, mask=lambda x: (x != 9.0).all(2), **options)
+    plain = cascade(net, ranks, texts, moments, **options)
+    for p, q in zip(masked.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=0, atol=1e-9)
+
+
+class Twice(nn.Module):
+    """Its nonlinearity is called before each of two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.f, self.wide = nn.Tanh(), nn.Linear(WIDTH, 9)
+        self.end, self.count = nn.Identity(), nn.Embedding(4, 3)
+
+    def forward(self, x):
+        self.count(torch.zeros(2, dtype=torch.long))
+        wide = self.wide(self.f(x))
+        h = self.f(self.a(x))
+        return self.end(h + self.b(h)) + wide.sum()
+
+
+TWICE = Twice().to(D)
+XS = torch.randn(40, WIDTH, dtype=D)
+MOMENTS = calibrate(TWICE, XS, target="inputs", layers=["a", "b"])
+BEFORE = "must be called once before 'b' is, on a tensor of the shape of its output"
+
+
+@pytest.mark.parametrize("few", [-1, 10**9])
+@pytest.mark.parametrize(
+    "residual, message",
+    [
+        ({"wide": "f"}, "residual={'wide': 'f'} must be of layers that have moments: ['a', 'b']"),
+        ({"b": "g"}, "residual['b']='g' must be one of '', 'a', 'b', 'count', 'end', 'f', 'wide'"),
+        ({"b": 3}, "residual['b']=3 must be one of"),
+        ({"b": "f"}, f"residual['b']='f' {BEFORE}"),  # twice
+        ({"b": "end"}, f"residual['b']='end' {BEFORE}"),  # after it
+        ({"b": "count"}, f"residual['b']='count' {BEFORE}"),  # of another shape
+    ],
+)
+def test_impossible_connections(monkeypatch, few, residual, message):
+    monkeypatch.setattr(MODULE, "FEW", few)
+    before = snapshot(TWICE, XS)
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        cascade(TWICE, {"a": 2, "b": 2}, XS, MOMENTS, residual=residual)
+    assert snapshot(TWICE, XS) == before
