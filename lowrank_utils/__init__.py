@@ -47,6 +47,7 @@ from lowrank_utils.network.measure import measure_harm
 from lowrank_utils.network.norms import recalibrate_norms
 from lowrank_utils.network.plain import to_plain
 from lowrank_utils.network.report import LayerReport, Report
+from lowrank_utils.network.residual import residual_connections
 from lowrank_utils.network.within import compress_within
 from lowrank_utils.search.find_rank import RankSearch, find_rank
 from lowrank_utils.search.optimize_rank import OptimizeRank
@@ -122,6 +123,7 @@ __all__ = [
     "rank_for_energy",
     "recalibrate_norms",
     "relative_error",
+    "residual_connections",
     "set_seed",
     "singular_values",
     "size_bytes",

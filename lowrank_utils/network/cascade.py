@@ -77,8 +77,8 @@ def cascade(
             with many, one ridge of 0.3 to 1 may serve the model better: a layer's error is not the model's.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``, for which rows count.
         residual: ``{layer: module}``: the layer's output is added to a tensor h that this module reads (a
-            residual connection). The layer then makes up for what h has become: it is fitted to
-            y + h - h' and not to y, so that the sum is right.
+            residual connection; ``residual_connections`` finds them). The layer then makes up for what h has
+            become: it is fitted to y + h - h' and not to y, so that the sum is right.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
             raised until it holds. Of eleven small nets, trained on at one rate, none diverged at 1 and

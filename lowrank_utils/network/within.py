@@ -79,7 +79,7 @@ def compress_within(
             forms and ranks are then chosen by it. Of one that was measured without moments, and without a
             refit, no moments are taken.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
-        residual: Of layers before a sum, which module reads what they are added to (``cascade``).
+        residual: Of layers before a sum, which module reads what they are added to: ``residual_connections``.
 
     Returns:
         The new model and a ``Report``, which prints as a table.

@@ -24,6 +24,7 @@ from lowrank_utils import (
     load_minilm,
     measure_harm,
     minilm_tokens,
+    residual_connections,
     to_plain,
     unpack_attention,
     without_layers,
@@ -89,21 +90,13 @@ def alike(net: nn.Module, layers: Sequence[str], share: float) -> nn.Module:
     return compress(net, {name: int(share * m * n / (m + n)) for name, (m, n) in shapes.items()})
 
 
-def residual(net: nn.Module) -> dict[str, str]:
-    """What the outputs of attention and of the feed-forward part are added to: these modules read it."""
-    added = dict[str, str]()
-    for i in range(len(net.encoder.layers)):  # type: ignore[union-attr, arg-type]
-        block = f"encoder.layers.{i}"
-        added |= {f"{block}.self_attn.out_proj": block, f"{block}.linear2": f"{block}.linear1"}
-    return added
-
-
 def sentence_encoder() -> list[Row]:
     """Recall at 60, 40 and 30 % of the linear layers' numbers; fewer layers and int8 beside it."""
     net = unpack_attention(load_minilm())
     texts, few, *_ = data()
     moments = calibrate(net, texts, directions=4, mask=real)
-    harm, dense, added = measure_harm(net, few, moments=moments, points=3), recall(net), residual(net)
+    harm, dense = measure_harm(net, few, moments=moments, points=3), recall(net)
+    added = residual_connections(net, texts)
     rows, cut = list[Row](), dict[float, nn.Module]()
     for share, room in SHARES:
         more = allocate_ranks(net, share, moments=moments, harm=harm, pivoted=True)

@@ -9,7 +9,7 @@ import torch
 from oracles import snapshot
 from torch import nn
 
-from lowrank_utils import calibrate, cascade, compress_within
+from lowrank_utils import calibrate, cascade, compress_within, residual_connections, unpack_attention
 
 MODULE = sys.modules["lowrank_utils.network.cascade"]
 D, WIDTH = torch.float64, 6
@@ -51,6 +51,70 @@ def around(net, x, i):
     h = net[:i](x)
     a = torch.relu(net[i].a(net[i].norm(h) if net[i].before else h))
     return h, a, net[i].b(a)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_connections_are_found(before):
+    net = chain(before)
+    seen = snapshot(net, torch.ones(3, WIDTH, dtype=D))
+    assert residual_connections(net, torch.ones(3, WIDTH, dtype=D)) == connections(before)
+    assert snapshot(net, torch.ones(3, WIDTH, dtype=D)) == seen
+
+
+@pytest.mark.parametrize("norm_first, around", [(True, "norm{}"), (False, "{}")])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_those_of_a_transformer(norm_first, around, batch_first):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, norm_first=norm_first, batch_first=batch_first)
+    net = nn.Sequential(unpack_attention(layer), unpack_attention(layer))
+    readers = ("norm1", "norm2") if norm_first else ("self_attn.v_proj", "linear1")
+    wanted = dict(zip(("self_attn.out_proj", "linear2"), readers, strict=True))
+    found = residual_connections(net, torch.randn(5, 3, 8))
+    assert found == {f"{i}.{k}": f"{i}.{v}" for i in range(2) for k, v in wanted.items()}
+
+
+class Sums(nn.Module):
+    """A sum of one kind."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.read = kind, nn.Identity()
+        self.a, self.b, self.f = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.ReLU()
+
+    def forward(self, x, other=None):
+        h = self.f(self.a(x))
+        return self.kind(self, h)
+
+
+SUMS = {
+    "y + h": (lambda s, h: s.b(h) + h, {"b": "b"}),
+    "h + y": (lambda s, h: h + s.b(h), {"b": "b"}),
+    "in place": (lambda s, h: h.add_(s.b(torch.sigmoid(s.read(h)))), {"b": "read"}),
+    "into the layer's output": (lambda s, h: s.b(torch.sigmoid(s.read(h))).add_(h), {"b": "read"}),
+    "behind a scale": (lambda s, h: h + 2 * s.b(h), {}),
+    "of a scale": (lambda s, h: torch.add(h, s.b(h), alpha=2), {}),
+    "a difference": (lambda s, h: h - s.b(h), {}),
+    "behind a nonlinearity": (lambda s, h: h + torch.tanh(s.b(h)), {}),
+    "called twice": (lambda s, h: h + s.b(h + s.b(h)), {}),
+    "of what nobody reads": (lambda s, h: torch.sin(h) + s.b(h), {}),
+    "of what is read later": (lambda s, h: s.b(torch.sin(h)) + s.read(h), {}),
+    "of what was changed": (lambda s, h: s.b(s.read(h)) + h.mul_(2), {}),
+    "a number": (lambda s, h: s.b(h) + 1.0, {}),
+    "a vector": (lambda s, h: s.b(h) + s.read(h[0]), {}),
+}
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_which_sums_count(kind):
+    call, wanted = SUMS[kind]
+    assert residual_connections(Sums(call), torch.randn(4, WIDTH)) == wanted
+    assert residual_connections(Sums(call), [{"x": torch.randn(4, WIDTH)}]) == wanted
+
+
+def test_no_samples_and_no_model():
+    with pytest.raises(ValueError, match="^X has no samples; it must have at least one"):
+        residual_connections(Sums(SUMS["y + h"][0]), torch.zeros(0, WIDTH))
+    with pytest.raises(TypeError, match=re.escape("model='net' must be a torch.nn.Module")):
+        residual_connections("net", torch.zeros(1, WIDTH))
 
 
 @pytest.mark.parametrize("before", [True, False])
