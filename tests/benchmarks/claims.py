@@ -318,29 +318,41 @@ def linear_in_depth() -> list[Row]:
         times.append(statistics.median(spent))
     x, y = (torch.tensor(values).double().log() for values in (depths, times))
     slope = float((x - x.mean()) @ (y - y.mean()) / (x - x.mean()).square().sum())
-    passes = _passes_of_an_encoder()
+    passes, backward = _passes_of_an_encoder()
     return [
         Row("cascade of 6, 12, 24 and 48 equal layers, slope of log time against log depth",
-            f"{times[0]:.1f} s to {times[-1]:.1f} s", "whole runs: 2", slope, 1.2, most=True),
+            f"slope {slope:.2f}, {times[0]:.1f} s to {times[-1]:.1f} s", "whole runs: slope 2", slope, 1.2,
+            most=True),
         Row("cascade of an encoder with 36 linear layers, passes of the dense net over the data",
-            f"{passes:.1f}", "whole runs: 35", passes, 8, most=True, shown="{:.1f}"),
+            f"{passes:.1f} passes", "whole runs: 35 passes", passes, 8, most=True, shown="{:.1f}"),
+        Row("calibrate of that encoder, forward and backward passes over the data",
+            f"{backward:.1f} passes", "a layer at a time: 36 passes", backward, 3, most=True, shown="{:.1f}"),
     ]  # fmt: skip
 
 
-def _passes_of_an_encoder() -> float:
-    """Multiply-adds of the dense net's layers, in those of one pass over all data."""
+def _passes_of_an_encoder() -> tuple[float, float]:
+    """Multiply-adds of the dense net's layers, in those of one pass over all data: cascade and calibrate."""
     block = nn.TransformerEncoderLayer(384, 12, 1536, batch_first=True)
     net = unpack_attention(nn.TransformerEncoder(block, 6, enable_nested_tensor=False)).eval()
-    X, seen = torch.randn(64, 32, 384), [0]
-    moments = calibrate(net, X, batch_size=16)
+    X, seen, back = torch.randn(64, 32, 384), [0], [0]
+    names = list(calibrate(net, X[:1]))
+
+    def macs(layer: nn.Linear, rows: torch.Tensor) -> int:
+        return rows[..., 0].numel() * layer.weight.numel()
 
     def count(layer: nn.Linear, args: tuple[torch.Tensor, ...]) -> None:
-        seen[0] += args[0][..., 0].numel() * layer.weight.numel()
+        seen[0] += macs(layer, args[0])
 
-    for name in moments:  # the copies keep the hooks; in the small net a layer stops a run before its own
+    def count_back(layer: nn.Linear, args: object, grads: tuple[torch.Tensor, ...]) -> None:
+        back[0] += macs(layer, grads[0])
+
+    for name in names:  # the copies keep the hooks; in the small net a layer stops a run before its own
         net.get_submodule(name).register_forward_pre_hook(count)
+        net.get_submodule(name).register_full_backward_hook(count_back)
     net(X)
     one, seen[0] = seen[0], 0
+    moments = calibrate(net, X, batch_size=16)
+    both, seen[0] = max(seen[0], back[0]) / one, 0
     real = Stream.run
 
     def of_the_dense_net(self: Stream, i: int) -> object:
@@ -352,7 +364,7 @@ def _passes_of_an_encoder() -> float:
 
     with mock.patch.object(Stream, "run", of_the_dense_net):
         cascade(net, dict.fromkeys(moments, 64), X, moments, batch_size=16)
-    return seen[0] / one
+    return seen[0] / one, both
 
 
 def iris_in_ten_numbers() -> list[Row]:
