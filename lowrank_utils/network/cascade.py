@@ -34,6 +34,7 @@ from lowrank_utils.model.padding import Mask
 from lowrank_utils.network.decomposed import checked, cut
 from lowrank_utils.network.halves import best_ridge
 from lowrank_utils.network.refit import Joint
+from lowrank_utils.network.residual import connections
 from lowrank_utils.network.side_by_side import SideBySide
 from lowrank_utils.network.stream import Unsafe
 
@@ -76,9 +77,10 @@ def cascade(
             where each half of the data is fitted and the other one judges. Ask for it where rows are few;
             with many, one ridge of 0.3 to 1 may serve the model better: a layer's error is not the model's.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``, for which rows count.
-        residual: ``{layer: module}``: the layer's output is added to a tensor h that this module reads (a
-            residual connection; ``residual_connections`` finds them). The layer then makes up for what h has
-            become: it is fitted to y + h - h' and not to y, so that the sum is right.
+        residual: ``{layer: module}``: the layer's own output is added to a tensor h, which this module read
+            last before it, as its first argument (a residual connection; ``residual_connections`` finds
+            them). The layer then makes up for what h has become: it is fitted to y + h - h' and not to y, so
+            that the sum is nearer. A layer that is not refitted may be named.
         batch_size: Samples a batch.
         stretch: Largest spectral norm of a refitted weight, in units of the old one's: the layer's ridge is
             raised until it holds. Of eleven small nets, trained on at one rate, none diverged at 1 and
@@ -89,7 +91,7 @@ def cascade(
     Raises:
         TypeError: If a rank is no integer.
         ValueError: If a layer does not exist, has no moments or is shared, a rank is out of range, or a
-            residual's module is not called once before the layer.
+            residual's module is not called before the layer, or on another shape than its output's.
 
     Reference:
         Izenman 1975 (reduced-rank regression).
@@ -118,12 +120,7 @@ def cascade(
         else:
             m, n = layer.weight.shape
             chosen[name] = _checks.rank(pick, m, n, f"ranks[{name!r}]")
-    for name, source in (residual or {}).items():
-        if name not in moments:
-            _checks.value_error(
-                "residual", dict(residual or {}), f"of layers that have moments: {sorted(moments)}"
-            )
-        _checks.choice(source, f"residual[{name!r}]", dict(model.named_modules()))
+    added = connections(model, residual)
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
         raise ValueError("X has no samples; it must have at least one")
@@ -136,9 +133,7 @@ def cascade(
 
     def nets() -> SideBySide:
         dense, small = copied(model).eval(), copied(model).eval()
-        return SideBySide(
-            dense, small, data, room_gb * 1e9, mask=mask, halved=ridge is None, residual=residual or {}
-        )
+        return SideBySide(dense, small, data, room_gb * 1e9, mask=mask, halved=ridge is None, residual=added)
 
     if len(order) > FEW + 1:
         try:

@@ -60,27 +60,30 @@ class Outputs(Rows):
 
 
 class Added(Rows):
-    """Of what a residual connection adds to the layer's output: another module reads it before.
+    """Of what a residual connection adds to the layer's output: what another module read last before it."""
 
-    Args:
-        view: The layer.
-        until: Its outputs in the same net, where that order is checked.
-    """
-
-    def __init__(self, view: LayerView, until: Outputs | None = None) -> None:
+    def __init__(self, view: LayerView) -> None:
         super().__init__(view)
-        self.until = until
+        self._last: Tensor | None = None
 
     def read(self, _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        """The hook of that module, called once before each call of the layer."""
-        if self.until is not None and len(self.until.rows) != len(self.rows):
-            raise Unsafe
+        """The hook of that module."""
         try:
             h = hooked_input(args, kwargs)
-            rows = self.view.output_rows(h)
-        except (AttributeError, IndexError, RuntimeError, StopIteration) as error:  # not of such a shape
-            raise Unsafe from error
-        self.rows.append(counted(rows, h.shape, self.mask).clone())
+            self._last = counted(self.view.output_rows(h), h.shape, self.mask).clone()
+        except (AttributeError, IndexError, RuntimeError, StopIteration):  # not of such a shape
+            self._last = None
+
+    def keep(self, *_: object) -> None:
+        """The hook of the layer, before it."""
+        if self._last is None:
+            raise Unsafe
+        self.rows.append(self._last)
+
+    def taken(self) -> list[Tensor]:
+        """Those of each call of the layer, which are then forgotten."""
+        self._last = None
+        return super().taken()
 
 
 def summed(given: list[Tensor], there: list[Tensor], here: list[Tensor]) -> list[Tensor]:

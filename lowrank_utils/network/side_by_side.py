@@ -66,7 +66,7 @@ class SideBySide:
                 found = self._joint([name], once=False)
             except Unsafe:
                 source = self.residual[name]
-                limit = f"called once before {name!r} is, on a tensor of the shape of its output"
+                limit = f"called before {name!r} is, on a tensor of the shape of its output"
                 _checks.value_error(f"residual[{name!r}]", source, limit)
             yield [name], found
 
@@ -83,7 +83,7 @@ class SideBySide:
         self._survey(self.dense, order)
         for chain in stages(calls, order):
             if chain[0].name == "":
-                for group in _alike(self.dense, chain[0].groups):
+                for group in self._alike(chain[0].groups):
                     yield group, self._joint(group, once=True)
             else:
                 yield from self._along(chain)
@@ -95,7 +95,7 @@ class SideBySide:
         for stream in streams:
             stream.enter(chain)
         for block, after in zip(chain, [*chain[1:], None], strict=True):
-            for group in _alike(self.dense, block.groups):
+            for group in self._alike(block.groups):
                 yield group, self._joint(group, once=True)
             for stream in streams:
                 stream.move(after)
@@ -125,16 +125,13 @@ class SideBySide:
         n, sizes = views[0].weight.shape[1], [len(view.weight) for view in views]
         parts = [Joint(n, sizes, views[0].weight.device) for _ in range(1 + self.halved)]
         inputs, outputs = Inputs(views[0]), [Outputs(view) for view in views]
-        added = {
-            k: (Added(view, outputs[k]), Added(view))
-            for k, view in enumerate(views)
-            if group[k] in self.residual
-        }
+        added = {k: (Added(view), Added(view)) for k, view in enumerate(views) if group[k] in self.residual}
         hooks = []
         for k, nets in added.items():
             for stream, rows in zip((self.dense, self.small), nets, strict=True):
-                source = stream.layer(self.residual[group[k]])
+                source, layer = stream.layer(self.residual[group[k]]), stream.layer(group[k])
                 hooks.append(source.register_forward_pre_hook(rows.read, prepend=True, with_kwargs=True))
+                hooks.append(layer.register_forward_pre_hook(rows.keep))
         for k, name in enumerate(group):
             enough = once and k == len(group) - 1
             read, gave = inputs.of(k, enough), outputs[k].of(enough)
@@ -159,11 +156,14 @@ class SideBySide:
                         part.add(x[own], [y[own] for y in ys])
         return parts
 
+    def _alike(self, groups: Sequence[list[str]]) -> Iterator[list[str]]:
+        """The groups, with one of its own for a layer whose rows are not those of the tensor that it reads.
 
-def _alike(net: Stream, groups: Sequence[list[str]]) -> Iterator[list[str]]:
-    """The groups, but a layer by itself whose rows are not simply those of the tensor that it reads."""
-    for group in groups:
-        if all(type(layer_view(net.layer(name))).rows is LayerView.rows for name in group):
-            yield group
-        else:
-            yield from ([name] for name in group)
+        One begins before a layer in ``residual`` too: what is added to it may come from those before it.
+        """
+        for group in groups:
+            views = [layer_view(self.dense.layer(name)) for name in group]
+            alike = all(type(view).rows is LayerView.rows for view in views)
+            starts = [i for i, name in enumerate(group) if i == 0 or not alike or name in self.residual]
+            for start, end in zip(starts, [*starts[1:], len(group)], strict=True):
+                yield group[start:end]

@@ -25,6 +25,7 @@ from lowrank_utils.network.decomposed import LayerFactors
 from lowrank_utils.network.harm import Harm
 from lowrank_utils.network.measure import measure_harm
 from lowrank_utils.network.report import Report, layer_reporter
+from lowrank_utils.network.residual import connections
 from lowrank_utils.search.find_rank import score, within
 
 
@@ -79,7 +80,8 @@ def compress_within(
             forms and ranks are then chosen by it. Of one that was measured without moments, and without a
             refit, no moments are taken.
         mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
-        residual: Of layers before a sum, which module reads what they are added to: ``residual_connections``.
+        residual: Of layers before a sum, which module reads what they are added to, for the refit:
+            ``residual_connections``.
 
     Returns:
         The new model and a ``Report``, which prints as a table.
@@ -100,6 +102,7 @@ def compress_within(
     model = _checks.module(model)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
     steps = _checks.integer(steps, "steps", low=2)
+    residual = connections(model, residual)
     given = isinstance(calibration, tuple) and len(calibration) == 2
     X, y = calibration if given else (calibration, None)
     if calibration is None:

@@ -46,6 +46,11 @@ def setting(before, seed=0):
 
 
 @torch.no_grad()
+def full_error(small, net, X):
+    return float((small(X) - net(X)).square().mean())
+
+
+@torch.no_grad()
 def around(net, x, i):
     """What block i adds to, what its last layer reads and what that gives."""
     h = net[:i](x)
@@ -98,6 +103,8 @@ SUMS = {
     "of what nobody reads": (lambda s, h: torch.sin(h) + s.b(h), {}),
     "of what is read later": (lambda s, h: s.b(torch.sin(h)) + s.read(h), {}),
     "of what was changed": (lambda s, h: s.b(s.read(h)) + h.mul_(2), {}),
+    "used for something else too": (lambda s, h: next(y + h + torch.sin(y) for y in [s.b(h)]), {}),
+    "twice added": (lambda s, h: next(y + h + (y + s.read(h)) for y in [s.b(h)]), {}),
     "a number": (lambda s, h: s.b(h) + 1.0, {}),
     "a vector": (lambda s, h: s.b(h) + s.read(h[0]), {}),
 }
@@ -110,7 +117,17 @@ def test_which_sums_count(kind):
     assert residual_connections(Sums(call), [{"x": torch.randn(4, WIDTH)}]) == wanted
 
 
-def test_no_samples_and_no_model():
+def test_a_hook_on_the_layer_hides_it():
+    net = Sums(SUMS["y + h"][0])
+    net.b.register_forward_hook(lambda layer, args, output: 10 * output)
+    assert residual_connections(net, torch.randn(4, WIDTH)) == {}
+
+
+def test_no_samples_no_model_and_no_mapping():
+    with pytest.raises(TypeError, match=re.escape("residual=['b'] must be a mapping from layers to modules")):
+        cascade(TWICE, {"a": 2}, XS, MOMENTS, residual=["b"])
+    with pytest.raises(TypeError, match=re.escape("residual=['b'] must be a mapping from layers to modules")):
+        compress_within(TWICE, metric=lambda model: 1.0, max_drop=0.1, residual=["b"])
     with pytest.raises(ValueError, match="^X has no samples; it must have at least one"):
         residual_connections(Sums(SUMS["y + h"][0]), torch.zeros(0, WIDTH))
     with pytest.raises(TypeError, match=re.escape("model='net' must be a torch.nn.Module")):
@@ -162,6 +179,93 @@ def test_by_blocks_and_as_whole_runs(monkeypatch, before, ridge):
     assert seen == [True, False]  # no block was given up
     for p, q in zip(*(net.parameters() for net in nets), strict=True):
         assert torch.allclose(p, q, rtol=0, atol=1e-9)  # the refit's condition, 1e3, times rounding
+
+
+class Pair(nn.Module):
+    """tanh(a(x) + b(x)): what is added to b comes from a, which reads the same tensor."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.a, self.b, self.read, self.act = (
+            nn.Linear(WIDTH, WIDTH),
+            nn.Linear(WIDTH, WIDTH),
+            nn.Identity(),
+            act,
+        )
+
+    def forward(self, x):
+        return self.act(self.read(self.a(x)) + self.b(x))
+
+
+class Shared(nn.Module):
+    """What reads the other addend is one module in all blocks, and is called once more after the layer."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.a, self.b, self.act = nn.Linear(WIDTH, 9), nn.Linear(9, WIDTH), act
+
+    def forward(self, x):
+        return self.act(x) + self.b(torch.relu(self.a(x)))
+
+
+@pytest.mark.parametrize("kind", [Pair, Shared])
+def test_a_group_and_a_shared_module_both_ways(monkeypatch, kind):
+    torch.manual_seed(0)
+    act = nn.Tanh()
+    net = nn.Sequential(nn.Linear(WIDTH, WIDTH), *(kind(act) for _ in range(3))).to(D)
+    X = torch.randn(300, WIDTH, dtype=D)
+    moments = calibrate(net, X, target="inputs")
+    ranks = {name: 1 if name.endswith("a") else WIDTH for name in moments}
+    residual = residual_connections(net, X)
+    if kind is Pair:
+        assert residual == {f"{i}.b": f"{i}.read" for i in (1, 2, 3)}
+    else:
+        assert residual == {}  # what is added is what comes out of it
+        residual = {f"{i}.b": "1.act" for i in (1, 2, 3)}
+    nets = []
+    for few in (-1, 10**9):
+        monkeypatch.setattr(MODULE, "FEW", few)
+        nets.append(cascade(net, ranks, X, moments, residual=residual))
+    for p, q in zip(*(each.parameters() for each in nets), strict=True):
+        assert torch.allclose(p, q, rtol=0, atol=1e-9)
+    plain = cascade(net, ranks, X, moments)
+    off, without = (full_error(each, net, X) for each in (nets[0], plain))
+    assert kind is Shared or off < 0.1 * without  # b can do all that a did
+
+
+def test_a_layer_that_is_not_refitted_may_be_named():
+    net, X, moments, ranks = setting(True)
+    few = {name: moments[name] for name in list(moments)[:3]}
+    some = {name: ranks[name] for name in few}
+    small = cascade(net, some, X, few, residual=connections(True))
+    only = cascade(net, some, X, few, residual={"1.b": "1.norm"})
+    assert all(torch.equal(p, q) for p, q in zip(small.parameters(), only.parameters(), strict=True))
+
+
+def test_convolutions_and_batches_of_unlike_sizes(monkeypatch):
+    class Conv(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv1d(4, 6, 3, padding=1), nn.Conv1d(6, 4, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.b(torch.relu(self.a(x)))
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv1d(4, 4, 1), *(Conv() for _ in range(3))).to(D)
+    data = [torch.randn(n, 4, 11, dtype=D) for n in (10, 7, 7)]
+    moments = calibrate(net, data, target="inputs")
+    ranks = {name: ("channel", 3) for name in moments}
+    residual = residual_connections(net, data)
+    assert residual == {f"{i}.b": f"{i}.a" for i in (1, 2, 3)}
+    nets = []
+    for few in (-1, 10**9):
+        monkeypatch.setattr(MODULE, "FEW", few)
+        nets.append(cascade(net, ranks, data, moments, residual=residual))
+    for p, q in zip(*(each.parameters() for each in nets), strict=True):
+        assert torch.allclose(p, q, rtol=0, atol=1e-9)
+    X, plain = torch.cat(data), cascade(net, ranks, data, moments)
+    assert full_error(nets[0], net, X) < full_error(plain, net, X)
 
 
 def test_nothing_before_it_has_changed():
@@ -240,17 +344,16 @@ class Twice(nn.Module):
 TWICE = Twice().to(D)
 XS = torch.randn(40, WIDTH, dtype=D)
 MOMENTS = calibrate(TWICE, XS, target="inputs", layers=["a", "b"])
-BEFORE = "must be called once before 'b' is, on a tensor of the shape of its output"
+BEFORE = "must be called before 'b' is, on a tensor of the shape of its output"
 
 
 @pytest.mark.parametrize("few", [-1, 10**9])
 @pytest.mark.parametrize(
     "residual, message",
     [
-        ({"wide": "f"}, "residual={'wide': 'f'} must be of layers that have moments: ['a', 'b']"),
+        ({"g": "f"}, "a layer in residual='g' must be one of '', 'a', 'b', 'count', 'end', 'f', 'wide'"),
         ({"b": "g"}, "residual['b']='g' must be one of '', 'a', 'b', 'count', 'end', 'f', 'wide'"),
         ({"b": 3}, "residual['b']=3 must be one of"),
-        ({"b": "f"}, f"residual['b']='f' {BEFORE}"),  # twice
         ({"b": "end"}, f"residual['b']='end' {BEFORE}"),  # after it
         ({"b": "count"}, f"residual['b']='count' {BEFORE}"),  # of another shape
     ],
