@@ -8,6 +8,7 @@ claims it measures these alone, and puts their rows in the place of the stored o
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -37,15 +38,21 @@ def main() -> int:
         if not chosen or claim.__name__ in chosen
     ]
     rows: list[Row | Attack] = []
+    broken: list[str] = []
     for claim in tqdm(claims, desc="bench", unit="claim"):
-        rows += claim()
+        try:
+            rows += claim()
+        except Exception:  # an hour of others is not lost
+            traceback.print_exc()
+            broken.append(claim.__name__)
     print(table(rows))
     short = [row for row in rows if not row.reached]
-    if "--store" in sys.argv and not short:
+    if "--store" in sys.argv and not short and not broken:
         stored = STORED.read_text(encoding="utf-8") if chosen else ""
         STORED.write_text(page(rows, stored), encoding="utf-8")
     print(f"{len(rows)} figures, {len(short)} below their floor" + "".join(f"\n- {r.claim}" for r in short))
-    return bool(short)
+    print("".join(f"{name} ended in an error, printed above\n" for name in broken), end="")
+    return bool(short or broken)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from lowrank_utils import compress
 
 def tucker_score(net: nn.Module, X: Tensor, y: Tensor, rank: int) -> float:
     """The original notebook's way: Tucker of the weight, the product put back, the net scored."""
-    tensorly.set_backend("pytorch")
     trial = copy.deepcopy(net)
-    with torch.no_grad():
+    with torch.no_grad(), tensorly.backend_context("pytorch"):
         core, factors = tucker(trial[0].weight, rank=[rank, rank])  # type: ignore[index]
         trial[0].weight.copy_(factors[0] @ core @ factors[1].T)  # type: ignore[index]
         return float((trial(X).argmax(1) == y).float().mean())
