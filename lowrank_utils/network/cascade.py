@@ -89,7 +89,7 @@ def cascade(
             temporary file.
 
     Raises:
-        TypeError: If a rank is no integer.
+        TypeError: If a rank is no integer, or ``residual`` no mapping.
         ValueError: If a layer does not exist, has no moments or is shared, a rank is out of range, or a
             residual's module is not called before the layer, or on another shape than its output's.
 

@@ -67,14 +67,15 @@ def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     calls = log_calls(copy, run)
     times = Counter(one.name for one in calls)
     once = [one for one in calls if times[one.name] == 1]
+    layers = {name for name in layers if not copy.get_submodule(name)._forward_hooks}
+    givers = {one.gives.get(ONLY): one for one in once if one.name in layers}
     found: dict[str, str] = {}
     for y, h in sums.addends():
-        for giver in once:
-            hooked = giver.name in layers and copy.get_submodule(giver.name)._forward_hooks
-            if giver.name in layers and giver.gives.get(ONLY) == y and sums.uses[y] == 1 and not hooked:
-                readers = [one.name for one in once if one.reads == h and one.start <= giver.start]
-                if readers:
-                    found[giver.name] = readers[-1]
+        if y in givers and sums.uses[y] == 1:
+            giver = givers[y]
+            readers = [one.name for one in once if one.reads == h and one.start <= giver.start]
+            if readers:
+                found[giver.name] = readers[-1]
     return found
 
 

@@ -33,8 +33,8 @@ TABLES = {
         "equal ranks in the norm of the layers' outputs, by the same 300; off by, of the net's outputs, "
         "relative to their spread. The sentence encoder, "
         "all-MiniLM-L6-v2: 2000 first lines of docstrings, and whether the nearest of 2000 bodies is theirs; "
-        "ranks and factors by 400 other texts without labels, no training; ours are pivoted layers, each "
-        "fitted so that the sum after it is right. Adapters: the relative "
+        "ranks and factors by 400 other texts without labels, no training; ours are pivoted layers, "
+        "refitted, those before a sum to what the sum lacks. Adapters: the relative "
         "difference of the numbers themselves.",
         ("what", "ours", "peer", "floor"),
     ),

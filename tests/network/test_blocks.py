@@ -1,10 +1,10 @@
 """Block after block gives what whole runs give, in time that grows with the depth; else it is whole runs."""
 
 import copy
-import sys
 
 import pytest
 import torch
+from blockwise import MODULE, assert_same, both_ways
 from oracles import Lambda, snapshot
 from torch import nn
 from torch.nn import functional as F
@@ -13,7 +13,6 @@ from zoo import ZOO, case
 from lowrank_utils import calibrate, cascade, unpack_attention
 from lowrank_utils.network import stream
 
-MODULE = sys.modules["lowrank_utils.network.cascade"]  # the package has the function under this name
 D = torch.float64
 
 
@@ -172,33 +171,6 @@ WHOLE = {  # models whose blocks do not tell all, or have none
     "a weight read elsewhere": reads_a_weight,
     "operations between": glue,
 }
-
-
-def both_ways(monkeypatch, model, ranks, X, moments, **options):
-    """By blocks, as whole runs, and whether the blocks were given up."""
-    given_up = []
-    real = MODULE._cascaded
-
-    def cascaded(*args, **kwargs):
-        try:
-            return real(*args, **kwargs)
-        except MODULE.Unsafe:
-            given_up.append(True)
-            raise
-
-    monkeypatch.setattr(MODULE, "_cascaded", cascaded)
-    monkeypatch.setattr(MODULE, "FEW", -1)
-    blocks = cascade(model, ranks, X, moments, **options)
-    monkeypatch.setattr(MODULE, "FEW", 10**9)
-    return blocks, cascade(model, ranks, X, moments, **options), bool(given_up)
-
-
-def assert_same(small, whole):
-    pairs = zip(small.state_dict().items(), whole.state_dict().items(), strict=True)
-    for (name, p), (other, q) in pairs:
-        assert name == other
-        # the refit's condition, 1e3, times the rounding of a product
-        assert torch.allclose(p, q, rtol=0, atol=1e-9 * max(1.0, float(q.abs().max()))), name
 
 
 def made(build, seed=0):
