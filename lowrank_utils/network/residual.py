@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from lowrank_utils import _checks
@@ -19,7 +19,12 @@ from lowrank_utils.layers.which import layers_of
 from lowrank_utils.model.batches import batches, call
 from lowrank_utils.network.blocks import ONLY, Seen, log_calls
 
-SUMS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
+SUMS = (
+    torch.add,
+    *(getattr(Tensor, name) for name in ("add", "add_", "__add__", "__radd__", "__iadd__")),
+    torch.ops.aten.add.Tensor,  # of an exported program
+    torch.ops.aten.add_.Tensor,
+)
 
 
 @plainly()
@@ -28,8 +33,9 @@ def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     r"""The layers whose output y is added to another tensor h, and a module before them that reads h.
 
     What ``cascade(residual=)`` asks for. The layer's output itself must be an addend, as y + h, and no other
-    operation may use it: a norm or a scale in between hides the connection, and so does a hook on the layer
-    or a second call. Of the modules whose first argument is h it is the last before the layer, or the layer.
+    function may make a tensor of it: a norm or a scale in between hides the connection, and so does a hook
+    on the layer or a second call. Of the modules whose first argument is h it is the last before the layer,
+    or the layer.
 
     Args:
         model: Any module; it is not changed.
@@ -92,25 +98,32 @@ def connections(model: nn.Module, residual: Mapping[str, str] | None) -> dict[st
     return dict(residual)
 
 
-class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes what two tensors of one shape were added, and how many operations use a tensor."""
+class _Sums(TorchFunctionMode):  # a dispatch mode would import the compiler, 100 MB
+    """Notes what two tensors of one shape were added, and how many functions make a tensor of another."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.pairs: list[tuple[Seen, Seen]] = []
         self.uses: Counter[Seen] = Counter()
         self.alive: list[object] = []  # so that no identity is used twice
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         used = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        self.uses.update((id(x), x._version) for x in used)
-        self.alive.append(used)
-        if func in SUMS and kwargs.get("alpha", 1) == 1:
-            a, b = args[0], args[1]
-            if isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape:
-                self.pairs.append(((id(a), a._version), (id(b), b._version)))
-        return func(*args, **kwargs)
+        seen = [(id(x), x._version) for x in used]
+        result = func(*args, **kwargs)
+        made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        if any((id(x), x._version) not in seen for x in made):  # a dropout in eval mode hands on what it got
+            self.uses.update(seen)
+            self.alive.append(used)
+            if (
+                func in SUMS
+                and kwargs.get("alpha", 1) == 1
+                and len(used) == 2
+                and used[0].shape == used[1].shape
+            ):
+                self.pairs.append((seen[0], seen[1]))
+        return result
 
     def addends(self) -> Iterator[tuple[Seen, Seen]]:
         """Each pair, both ways round."""

@@ -1,6 +1,8 @@
 """A layer before a sum: against a regression on what the sum lacks, by blocks and as whole runs."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,14 @@ from blockwise import MODULE, assert_same, both_ways
 from oracles import snapshot
 from torch import nn
 
-from lowrank_utils import calibrate, cascade, compress_within, residual_connections, unpack_attention
+from lowrank_utils import (
+    calibrate,
+    cascade,
+    compress_within,
+    from_exported,
+    residual_connections,
+    unpack_attention,
+)
 
 D, WIDTH = torch.float64, 6
 
@@ -114,6 +123,28 @@ def test_which_sums_count(kind):
     call, wanted = SUMS[kind]
     assert residual_connections(Sums(call), torch.randn(4, WIDTH)) == wanted
     assert residual_connections(Sums(call), [{"x": torch.randn(4, WIDTH)}]) == wanted
+
+
+def test_those_of_an_exported_program():
+    net, X = chain(False, depth=2).float(), torch.randn(5, WIDTH)
+    assert residual_connections(from_exported(torch.export.export(net, (X,))), X) == connections(False, 2)
+
+
+def test_its_copy_goes_at_once_and_no_compiler_is_loaded():
+    code = """
+import gc, sys, torch, weakref
+from torch import nn
+import lowrank_utils
+module, copies = sys.modules["lowrank_utils.network.residual"], []
+real = module.copied
+module.copied = lambda net: copies.append(weakref.ref(made := real(net))) or made
+net, loaded = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), "torch._dynamo" in sys.modules
+gc.disable()
+assert lowrank_utils.residual_connections(net, torch.randn(5, 3, 8)) == {"linear2": "linear1"}
+assert copies and copies[0]() is None
+assert loaded or "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 def test_a_hook_on_the_layer_hides_it():
