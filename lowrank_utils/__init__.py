@@ -42,6 +42,7 @@ from lowrank_utils.network.calibrate import calibrate
 from lowrank_utils.network.cascade import cascade
 from lowrank_utils.network.compress import compress
 from lowrank_utils.network.exported import from_exported
+from lowrank_utils.network.folding import fold_permutations
 from lowrank_utils.network.harm import Harm, HarmCurve, LayerHarm
 from lowrank_utils.network.measure import measure_harm
 from lowrank_utils.network.norms import recalibrate_norms
@@ -108,6 +109,7 @@ __all__ = [
     "evbmf_rank",
     "find_rank",
     "flopth_counts",
+    "fold_permutations",
     "from_exported",
     "gavish_donoho_rank",
     "layer_view",

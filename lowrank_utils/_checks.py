@@ -21,6 +21,11 @@ def value_error(name: str, value: object, limit: str) -> NoReturn:
     raise ValueError(f"{name}={_short(value)} must be {limit}")
 
 
+def no_samples() -> NoReturn:
+    """Raise the ``ValueError`` of data that are empty."""
+    raise ValueError("X has no samples; it must have at least one")
+
+
 def _short(value: object) -> str:
     if isinstance(value, Tensor):
         return f"Tensor(shape={tuple(value.shape)}, dtype={value.dtype})"

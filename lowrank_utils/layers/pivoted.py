@@ -53,14 +53,24 @@ class PivotedLinear(nn.Module):
             first, rest = bias.detach()[order].split((r, len(order) - r))  # type: ignore[no-untyped-call]
             self.start = nn.Parameter(first.clone())  # (r,)
             self.shift = nn.Parameter(rest - coefficients.detach() @ first)  # (m - r,)
-        self.position: Tensor  # said here, since torch.jit.script cannot read an annotation of the class
-        self.register_buffer("position", order.argsort())  # (m,) where in [P; C P] each row of W stands
+        # (m,) where in [P; C P] each row of W stands; None after ``fold_permutations``: where it stands in W.
+        # Its type is said here, since torch.jit.script cannot read an annotation of the class.
+        self.position: Tensor | None
+        self.register_buffer("position", order.argsort().int())
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., n) -> (..., m): the pivots' outputs, the others from them, and all in W's order."""
+        y = self._stacked(input)  # its parts are freed here, so that the gather finds memory that is warm
+        return y if self.position is None else y.index_select(-1, self.position)
+
+    def _stacked(self, input: Tensor) -> Tensor:
+        """(..., n) -> (..., m), in the order of [P; C P]."""
         z = nn.functional.linear(input, self.pivots, self.start)  # (..., r)
-        rest = nn.functional.linear(z, self.coefficients, self.shift)  # (..., m - r)
-        return torch.cat([z, rest], -1).index_select(-1, self.position)
+        return torch.cat([z, nn.functional.linear(z, self.coefficients, self.shift)], -1)
+
+    def _in_order(self, rows: Tensor) -> Tensor:
+        """(m, ...) in the order of [P; C P] -> the same in W's."""
+        return rows if self.position is None else rows[self.position]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in ("start", "shift"):  # columns (r, 1) and (m - r, 1) in files of before 0.2
@@ -71,7 +81,7 @@ class PivotedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The dense W, (m, n)."""
-        W = torch.cat([self.pivots, self.coefficients @ self.pivots])[self.position]
+        W = self._in_order(torch.cat([self.pivots, self.coefficients @ self.pivots]))
         return W.as_subclass(Product)
 
     @property
@@ -80,7 +90,7 @@ class PivotedLinear(nn.Module):
         if self.start is None or self.shift is None:
             return None
         rest = self.shift + self.coefficients @ self.start  # (m - r,)
-        return torch.cat([self.start, rest])[self.position]
+        return self._in_order(torch.cat([self.start, rest]))
 
     @classmethod
     @torch.no_grad()
@@ -127,6 +137,12 @@ class PivotedLinear(nn.Module):
         A, B = balanced_factors(W, _checks.rank(rank, *W.shape))
         return cls.from_factors(A, B, linear.bias).train(linear.training)
 
+    def drop_order(self) -> Tensor:
+        """Sort the outputs no longer; the old index of each, (m,). What reads them must follow suit."""
+        place = self._in_order(torch.arange(self.out_features, device=self.pivots.device))
+        self.position = None
+        return place.argsort()
+
     @torch.no_grad()
     def to_sequential(self) -> nn.Sequential:
         """Two plain ``nn.Linear``, n to r and r to m, for tools that know no other layer, as a copy.
@@ -134,7 +150,7 @@ class PivotedLinear(nn.Module):
         They hold r(m + n) numbers again: pivoting is what a plain pair cannot say.
         """
         C = torch.eye(self.rank).to(self.coefficients)
-        mixed = torch.cat([C, self.coefficients])[self.position]  # (m, r)
+        mixed = self._in_order(torch.cat([C, self.coefficients]))  # (m, r)
         return LowRankLinear.from_factors(mixed, self.pivots, self.bias).to_sequential().train(self.training)
 
     @torch.no_grad()
@@ -145,4 +161,4 @@ class PivotedLinear(nn.Module):
     def extra_repr(self) -> str:
         """Sizes for ``print``."""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}, rank={self.rank}"
-        return f"{sizes}, bias={self.bias is not None}"
+        return f"{sizes}, bias={self.start is not None}" + ", folded=True" * (self.position is None)

@@ -107,6 +107,18 @@ def batches(X: Any, y: Any = None, *, size: int | None = None) -> Iterator[Batch
         yield _paired(item)
 
 
+def first_batch(X: Any, size: int) -> Batch:
+    """The first batch with samples, of ``size`` of them at most where X holds all.
+
+    Raises:
+        ValueError: If X has no samples.
+    """
+    for batch in batches(X, size=size):
+        if len(batch):
+            return batch
+    _checks.no_samples()
+
+
 def _sliced(X: Any, y: Any, size: int | None) -> Iterator[Batch]:
     whole = Batch(X, y)
     if y is not None and len(y) != len(whole):

@@ -46,7 +46,7 @@ def joined(parts: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
             kinds = f"{type(outputs).__name__} and {type(labels).__name__}"
             raise TypeError(f"net(X) and y must be tensors for a metric of logits, not {kinds}")
     if not parts or not sum(labels.numel() for _, labels in parts):
-        raise ValueError("X has no samples; it must have at least one")
+        _checks.no_samples()
     return torch.cat([outputs for outputs, _ in parts]), torch.cat([labels for _, labels in parts])
 
 

@@ -124,7 +124,7 @@ def calibrate(
                 raise
             inputs.forget()
     if samples == 0:
-        raise ValueError("X has no samples; it must have at least one")
+        _checks.no_samples()
     for name, moments in found.items():
         if not bool(moments.mean.isfinite().all()):
             raise ValueError(f"inputs of layer {name!r} have nan or inf in them; all must be finite")

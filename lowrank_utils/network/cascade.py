@@ -123,7 +123,7 @@ def cascade(
     added = connections(model, residual)
     data = list(batches(X, size=batch_size))
     if not sum(map(len, data)):
-        raise ValueError("X has no samples; it must have at least one")
+        _checks.no_samples()
     order = list(moments)
     first = next((i for i, name in enumerate(order) if name in chosen), len(order))
     order = order[first:]  # until something is changed, a layer's inputs are those of the dense net

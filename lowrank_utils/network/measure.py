@@ -99,7 +99,7 @@ def measure_harm(
     data = [batch.on(model) for batch in batches(X)]
     samples = sum(map(len, data))
     if samples == 0:
-        raise ValueError("X has no samples; it must have at least one")
+        _checks.no_samples()
     inputs, sizes = [batch.inputs for batch in data], [len(batch) for batch in data]
 
     def average(outputs: Sequence[Any], dense: Sequence[Any], where: str) -> float:

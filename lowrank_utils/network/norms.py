@@ -56,7 +56,7 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
     small, dense = copied(_checks.module(small, "small")), copied(_checks.module(dense, "dense")).eval()
     data = [batch for batch in batches(X, size=batch_size) if len(batch)]
     if not data:
-        raise ValueError("X has no samples; it must have at least one")
+        _checks.no_samples()
     with mode(small, training=False):
         _mend(small, dense, data)
     return small

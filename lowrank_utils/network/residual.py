@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from lowrank_utils import _checks
 from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.which import layers_of
-from lowrank_utils.model.batches import batches, call
+from lowrank_utils.model.batches import call, first_batch
 from lowrank_utils.network.blocks import ONLY, Seen, log_calls
+from lowrank_utils.network.functions import FunctionLog
 
 SUMS = (
     torch.add,
@@ -61,13 +60,11 @@ def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers that have no rank
         layers = set(layers_of(copy))
-    batch = next((batch for batch in batches(X, size=32) if len(batch)), None)
-    if batch is None:
-        raise ValueError("X has no samples; it must have at least one")
-    sums = _Sums()
+    batch = first_batch(X, 32)
+    log = FunctionLog()
 
     def run() -> None:
-        with sums:
+        with log:
             call(copy, batch.on(copy).inputs)
 
     calls = log_calls(copy, run)
@@ -76,8 +73,9 @@ def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     layers = {name for name in layers if not copy.get_submodule(name)._forward_hooks}
     givers = {one.gives.get(ONLY): one for one in once if one.name in layers}
     found: dict[str, str] = {}
-    for y, h in sums.addends():
-        if y in givers and sums.uses[y] == 1:
+    uses = log.uses()
+    for y, h in _addends(log):
+        if y in givers and uses[y] == 1:
             giver = givers[y]
             readers = [one.name for one in once if one.reads == h and one.start <= giver.start]
             if readers:
@@ -98,35 +96,11 @@ def connections(model: nn.Module, residual: Mapping[str, str] | None) -> dict[st
     return dict(residual)
 
 
-class _Sums(TorchFunctionMode):  # a dispatch mode would import the compiler, 100 MB
-    """Notes what two tensors of one shape were added, and how many functions make a tensor of another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pairs: list[tuple[Seen, Seen]] = []
-        self.uses: Counter[Seen] = Counter()
-        self.alive: list[object] = []  # so that no identity is used twice
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        used = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        seen = [(id(x), x._version) for x in used]
-        result = func(*args, **kwargs)
-        made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        if any((id(x), x._version) not in seen for x in made):  # a dropout in eval mode hands on what it got
-            self.uses.update(seen)
-            self.alive.append(used)
-            if (
-                func in SUMS
-                and kwargs.get("alpha", 1) == 1
-                and len(used) == 2
-                and used[0].shape == used[1].shape
-            ):
-                self.pairs.append((seen[0], seen[1]))
-        return result
-
-    def addends(self) -> Iterator[tuple[Seen, Seen]]:
-        """Each pair, both ways round."""
-        for a, b in self.pairs:
-            yield a, b
-            yield b, a
+def _addends(log: FunctionLog) -> Iterator[tuple[Seen, Seen]]:
+    """What two tensors of one shape were added, both ways round."""
+    for one in log.applied:
+        if one.function in SUMS and len(one.used) == 2 and one.kwargs.get("alpha", 1) == 1:
+            a, b = one.tensors
+            if a.shape == b.shape:
+                yield one.used[0], one.used[1]
+                yield one.used[1], one.used[0]
