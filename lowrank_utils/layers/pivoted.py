@@ -147,11 +147,17 @@ class PivotedLinear(nn.Module):
     def to_sequential(self) -> nn.Sequential:
         """Two plain ``nn.Linear``, n to r and r to m, for tools that know no other layer, as a copy.
 
-        They hold r(m + n) numbers again: pivoting is what a plain pair cannot say.
+        They hold r(m + n) numbers again: pivoting is what a plain pair cannot say. So they are the balanced
+        factors U S^1/2 and S^1/2 Vh of W, of which a tool that rounds to 8 bits loses least: pivots of unlike
+        sizes would share one step.
         """
-        C = torch.eye(self.rank).to(self.coefficients)
-        mixed = self._in_order(torch.cat([C, self.coefficients]))  # (m, r)
-        return LowRankLinear.from_factors(mixed, self.pivots, self.bias).to_sequential().train(self.training)
+        one = torch.eye(self.rank).to(self.coefficients)
+        mixed = self._in_order(torch.cat([one, self.coefficients]))  # (m, r)
+        Q, R = torch.linalg.qr(mixed.double())  # (m, r), (r, r)
+        A, B = balanced_factors(R @ self.pivots.double(), self.rank)  # (r, r), (r, n)
+        layer = LowRankLinear.from_factors((Q @ A).to(mixed), B.to(mixed), self.bias)
+        plain = layer.to_sequential().train(self.training)
+        return plain if self.pivots.requires_grad else plain.requires_grad_(False)
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:

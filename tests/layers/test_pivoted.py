@@ -12,6 +12,7 @@ from oracles import DTYPES, SHAPES, eps, snapshot, truncated, truncations, with_
 from torch import nn
 
 from lowrank_utils import LowRankLinear, PivotedLinear, compress, count_macs, count_params, truncated_svd
+from lowrank_utils.factors.svd import balanced_factors
 
 D = torch.float64
 
@@ -304,6 +305,42 @@ def test_to_sequential_is_plain_and_the_same(bias):
     layer = PivotedLinear.from_linear(nn.Linear(7, 9, bias=bias), 4).eval()
     plain, x = layer.to_sequential(), torch.randn(5, 7)
     assert [type(part) for part in plain] == [nn.Linear, nn.Linear] and not plain.training
+    assert all(p.requires_grad for p in plain.parameters())
+    assert not any(p.requires_grad for p in layer.requires_grad_(False).to_sequential().parameters())
     assert torch.allclose(plain(x), layer(x), atol=1e-5)
     for compiled in (torch.jit.trace(layer, x), torch.jit.script(layer)):
         assert torch.allclose(compiled(x), layer(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "n", "r"), [(30, 50, 7), (50, 30, 30), (6, 6, 1)])
+def test_the_plain_pair_is_balanced(m, n, r, dtype):
+    """Row i of the first and column i of the second are of one length, and orthogonal to the others."""
+    dense = linear_of(m, n, dtype=torch.float32)
+    dense.weight.data = with_spectrum(m, n, np.logspace(0, -2, min(m, n)).tolist()).float() * 10
+    layer = PivotedLinear.from_linear(dense.to(dtype), r)
+    B, A = (part.weight.double() for part in layer.to_sequential())
+    size, room = layer.weight.double().norm(), 40 * max(eps(dtype), work_eps(dtype))
+    assert (A @ B - layer.weight.double()).norm() <= room * size
+    S = torch.linalg.svdvals(layer.weight.double())[:r]
+    for gram in (B @ B.T, A.T @ A):
+        assert (gram - S.diag()).abs().max() <= room * size
+
+
+def test_8_bits_lose_no_more_of_it_than_of_the_svd():
+    """Pivots of unlike sizes, as data-aware factors have: [I; C] and P would lose several times as much."""
+    torch.manual_seed(0)
+    left, right = torch.randn(64, 12), torch.randn(12, 48) * torch.logspace(0, 2, 48)
+    layer, x = PivotedLinear.from_factors(left, right), torch.randn(500, 48) / torch.logspace(0, 2, 48)
+    svd = LowRankLinear.from_factors(*balanced_factors(left @ right, 12)).to_sequential()
+    C = torch.cat([torch.eye(12), layer.coefficients])[layer.position]
+    direct = LowRankLinear.from_factors(C, layer.pivots).to_sequential()
+
+    def lost(pair):
+        steps = [part.weight.abs().max() / 127 for part in pair]
+        B, A = ((part.weight / s).round() * s for part, s in zip(pair, steps, strict=True))
+        return float((x @ B.T @ A.T - layer(x)).norm() / layer(x).norm())
+
+    with torch.no_grad():
+        ours = lost(layer.to_sequential())
+        assert abs(ours / lost(svd) - 1) < 0.3 and lost(direct) > 1.3 * ours, (ours, lost(svd), lost(direct))
