@@ -33,15 +33,14 @@ MATRIX = {nn.Linear: "weight", LowRankLinear: "right", PivotedLinear: "pivots"} 
 def fold_permutations(model: nn.Module, X: Any) -> nn.Module:
     r"""A copy of ``model`` whose pivoted layers do not sort their outputs, wherever the next layer can.
 
-    A ``PivotedLinear`` computes y' = [P x; C P x] and sorts it, y = y'[position]. Between it and the layers
-    that read it may stand functions that act on each element alone (an activation, a dropout); then
+    A ``PivotedLinear`` computes z = [P x; C P x] and sorts it: y = z[position]. Functions f that act on each
+    element alone (an activation, a dropout) may stand between it and the layers W that read it. Then
+    W f(y) = V f(z) with V[:, position] = W, exactly but for the order of summation.
 
-        W f(y) = W' f(y')  with  W'[:, position] = W,
-
-    exactly, but for the order of summation. It is left as it is where anything else reads y, or the model
-    gives it out; where a layer has a hook, is called twice or shares its weight; where the reader is none of
-    ``nn.Linear``, ``LowRankLinear``, ``PivotedLinear``. What was folded says so in ``print``, and its
-    ``weight`` has other rows than before: fold last, after training and after a report.
+    A layer is left as it is where anything else reads y, or the model gives it out; where it or a reader has
+    a hook, is called twice or shares its weight; where a reader is none of ``nn.Linear``, ``LowRankLinear``,
+    ``PivotedLinear``. One that is folded says so in ``print``, and its ``weight`` has its rows in another
+    order: fold last, after training and after a report.
 
     Args:
         model: Any module; it is not changed.
