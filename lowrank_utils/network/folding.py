@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.layers.copying import copied
-from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.layers.which import obstacle
@@ -28,7 +27,6 @@ ELEMENTWISE |= {getattr(torch.ops.aten, name).default for name in ("relu", "gelu
 MATRIX = {nn.Linear: "weight", LowRankLinear: "right", PivotedLinear: "pivots"}  # the one that reads the rows
 
 
-@plainly()
 @torch.no_grad()
 def fold_permutations(model: nn.Module, X: Any) -> nn.Module:
     r"""A copy of ``model`` whose pivoted layers do not sort their outputs, wherever the next layer can.
@@ -76,9 +74,8 @@ def _chains(model: nn.Module, X: Any) -> Iterator[tuple[str, list[str]]]:
         with log:
             call(copy, batch.on(copy).inputs)
 
-    handle = copy.register_forward_hook(lambda module, args, output: outputs.append(_flat(output)))
+    copy.register_forward_hook(lambda module, args, output: outputs.append(_flat(output)))
     calls = log_calls(copy, run)
-    handle.remove()
     times = Counter(one.name for one in calls)
     once = [one for one in calls if times[one.name] == 1]
     readers = _readers(copy, once)

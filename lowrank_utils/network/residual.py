@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.layers.copying import copied
-from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.which import layers_of
 from lowrank_utils.model.batches import call, first_batch
 from lowrank_utils.network.blocks import ONLY, Seen, log_calls
@@ -26,7 +25,6 @@ SUMS = (
 )
 
 
-@plainly()
 @torch.no_grad()
 def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     r"""The layers whose output y is added to another tensor h, and a module before them that reads h.
@@ -89,7 +87,7 @@ def connections(model: nn.Module, residual: Mapping[str, str] | None) -> dict[st
         return {}
     if not isinstance(residual, Mapping):
         _checks.type_error("residual", residual, "a mapping from layers to modules")
-    names = dict(model.named_modules(remove_duplicate=False))
+    names = dict(model.named_modules())  # of one that has two, that under which its calls are seen
     for name, source in residual.items():
         _checks.choice(name, "a layer in residual", names)
         _checks.choice(source, f"residual[{name!r}]", names)

@@ -207,13 +207,13 @@ def test_the_run_is_in_eval_mode_on_the_first_batch():
     seen = []
 
     def forward(s, x):
-        seen.append((len(x), s.training))
+        seen.append((len(x), s.training, torch.is_grad_enabled()))
         return s.b(F.dropout(s.a(x), training=s.training))
 
     net = Lambda(forward, a=pivot(), b=nn.Linear(N, N)).train()
     assert folded_in(fold_permutations(net, torch.randn(100, N))) == {"a"}
     assert folded_in(fold_permutations(net, [torch.randn(2, N), torch.randn(9, N)])) == {"a"}
-    assert seen == [(32, False), (2, False)] and net.training
+    assert seen == [(32, False, False), (2, False, False)] and net.training
 
 
 def test_bad_calls():

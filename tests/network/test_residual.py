@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -145,6 +146,32 @@ assert copies and copies[0]() is None
 assert loaded or "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_the_run_is_in_eval_mode_without_gradients_on_the_first_batch():
+    seen = []
+
+    def forward(s, h):
+        seen.append((len(h), s.training, torch.is_grad_enabled()))
+        return s.b(h) + h
+
+    net = Sums(forward).train()
+    for X in (torch.randn(100, WIDTH), [torch.randn(2, WIDTH), torch.randn(9, WIDTH)]):
+        assert residual_connections(net, X) == {"b": "b"}
+    assert seen == [(32, False, False), (2, False, False)] and net.training
+
+
+def test_layers_without_a_rank_are_passed_over_in_silence():
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert residual_connections(block, torch.randn(5, 3, 8)) == {"linear2": "linear1"}
+
+
+def test_of_two_names_only_that_which_is_seen_is_taken():
+    net, X = nn.Sequential(layer := nn.Linear(4, 4), nn.Linear(4, 4), layer), torch.randn(9, 4)
+    with pytest.raises(ValueError, match=r"residual\['1'\]='2' must be one of"):
+        cascade(net, {"1": 2}, X, calibrate(net, X, target="inputs", layers=["1"]), residual={"1": "2"})
 
 
 def test_a_hook_on_the_layer_hides_it():
