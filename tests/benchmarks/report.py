@@ -9,7 +9,7 @@ import datetime
 import platform
 import re
 import string
-from importlib.metadata import version
+from importlib.metadata import distributions
 
 from claims import Row
 from grading import Attack
@@ -117,7 +117,8 @@ def this_run() -> str:
         "torch", "numpy", "scipy", "tensorly", "tensorly-torch", "opt-einsum", "aimet-torch", "onnxruntime",
         "dask", "transformers",
     )  # fmt: skip
-    versions = ", ".join(f"{peer} {version(peer)}" for peer in peers)
+    there = {d.name.lower().replace("_", "-"): d.version for d in distributions()}
+    versions = ", ".join(f"{peer} {there[peer]}" for peer in peers if peer in there)
     machine = f"{', '.join(names)} with {units}, {platform.system()}"
     return f"{machine}; Python {platform.python_version()}, {versions}"
 
