@@ -74,11 +74,13 @@ the rest, equal shares come within a point of ours at 6 % of the weights. Below 
 story. The other layers need different shares too, and at 1.5 % equal shares fail with either head.
 """
 PROCESSORS = """\
-Every floor was met on the processors of these runs, and those that took times have AVX-512: `make bench`
-stores no run that falls short. The pivoted layer was measured with the instructions of AVX2 alone too, by
-telling torch and MKL to use no others: 1.21, 1.22 and 0.96 for its three floors, and 0.73 to 0.97 at batches
-1 and 8. At N = 512 and one sample its four small operations cost more in calls than they save in products:
-leave the layer dense there, and measure it where you use it.
+Every floor was met on the processor of its run: `make bench` stores no run that falls short. The pivoted
+layer hangs most on the processor. Where torch and MKL were told to use AVX2 alone, on the machine of its
+run, it had 1.21, 1.22 and 0.96 for its three floors, and 0.73 to 0.97 at batches 1 and 8. On an AMD EPYC
+that has no more than AVX2 (that of run k) it falls short of two: 1.02, 1.09 and 0.85, all at N = 512 and 32
+samples. With its permutation folded into the next layer (`fold_permutations`) it has 1.13 there for the
+1.02. At N = 512 and one sample its four small operations cost more in calls than they save in products
+(0.65 there, folded 0.77): leave the layer dense, and measure it where you use it.
 """
 
 
