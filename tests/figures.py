@@ -15,8 +15,8 @@ from PIL import Image, ImageFilter
 
 BLUR = 1.0  # pixels: half a pixel's shift of an edge is no difference that anybody sees
 # Of 255: the largest mean over a tile of TILE x TILE pixels of the root-mean-square difference. Rounding
-# noise did 9.7 at most: one tone more of a thousand, in chapter 8, moved a marker by half a pixel. The
-# smallest of the mistakes does 20.
+# noise did 9.7 at most, where it moved a marker of chapter 8 by half a pixel. The smallest of the mistakes
+# does 20.
 LIMIT = 12.0
 TILE = 32
 seen: dict[str, list[float]] = {}

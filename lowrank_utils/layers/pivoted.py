@@ -148,8 +148,8 @@ class PivotedLinear(nn.Module):
         """Two plain ``nn.Linear``, n to r and r to m, for tools that know no other layer, as a copy.
 
         They hold r(m + n) numbers again: pivoting is what a plain pair cannot say. So they are the balanced
-        factors U S^1/2 and S^1/2 Vh of W, of which a tool that rounds to 8 bits loses least: pivots of unlike
-        sizes would share one step.
+        factors U S^1/2 and S^1/2 Vh of W: where a tool rounds to 8 bits, pivots of unlike sizes would share
+        one step.
         """
         one = torch.eye(self.rank).to(self.coefficients)
         mixed = self._in_order(torch.cat([one, self.coefficients]))  # (m, r)

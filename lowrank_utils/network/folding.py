@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.layers.copying import copied
+from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 from lowrank_utils.layers.which import obstacle
@@ -27,6 +28,7 @@ ELEMENTWISE |= {getattr(torch.ops.aten, name).default for name in ("relu", "gelu
 MATRIX = {nn.Linear: "weight", LowRankLinear: "right", PivotedLinear: "pivots"}  # the one that reads the rows
 
 
+@plainly()
 @torch.no_grad()
 def fold_permutations(model: nn.Module, X: Any) -> nn.Module:
     r"""A copy of ``model`` whose pivoted layers do not sort their outputs, wherever the next layer can.
@@ -35,10 +37,11 @@ def fold_permutations(model: nn.Module, X: Any) -> nn.Module:
     element alone (an activation, a dropout) may stand between it and the layers W that read it. Then
     W f(y) = V f(z) with V[:, position] = W, exactly but for the order of summation.
 
-    A layer is left as it is where anything else reads y, or the model gives it out; where it or a reader has
-    a hook, is called twice or shares its weight; where a reader is none of ``nn.Linear``, ``LowRankLinear``,
-    ``PivotedLinear``. One that is folded says so in ``print``, and its ``weight`` has its rows in another
-    order: fold last, after training and after a report.
+    A layer is left as it is where another function makes a tensor of y, or the model gives it out (what turns
+    y into numbers or an array is not seen); where it or a reader has a hook, is called twice or shares its
+    weight; where a reader is none of ``nn.Linear``, ``LowRankLinear``, ``PivotedLinear``. One that is folded
+    says so in ``print``, and its ``weight`` has its rows in another order: fold last, after training and
+    after a report.
 
     Args:
         model: Any module; it is not changed.
@@ -67,12 +70,12 @@ def fold_permutations(model: nn.Module, X: Any) -> nn.Module:
 
 def _chains(model: nn.Module, X: Any) -> Iterator[tuple[str, list[str]]]:
     """Each pivoted layer whose outputs are read by layers alone, and these."""
-    copy, batch = copied(model).eval(), first_batch(X, 32)
-    log, outputs = FunctionLog(), list[Any]()
+    copy = copied(model).eval()
+    inputs, log, outputs = first_batch(X, 32).on(copy).inputs, FunctionLog(), list[Any]()
 
     def run() -> None:
         with log:
-            call(copy, batch.on(copy).inputs)
+            call(copy, inputs)
 
     copy.register_forward_hook(lambda module, args, output: outputs.append(_flat(output)))
     calls = log_calls(copy, run)

@@ -45,8 +45,6 @@ class Applied:
 class FunctionLog(TorchFunctionMode):  # a dispatch mode would import the compiler, 100 MB
     """While it is on, notes each function that makes a tensor. A dropout in eval mode hands on what it got.
 
-    Torch's fused encoder layers, which call no part, are left by themselves while such a mode is on.
-
     Attributes:
         applied: In the order of their calls.
     """

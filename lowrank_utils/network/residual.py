@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.layers.copying import copied
+from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.which import layers_of
 from lowrank_utils.model.batches import call, first_batch
 from lowrank_utils.network.blocks import ONLY, Seen, log_calls
@@ -25,6 +26,7 @@ SUMS = (
 )
 
 
+@plainly()
 @torch.no_grad()
 def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     r"""The layers whose output y is added to another tensor h, and a module before them that reads h.
@@ -58,12 +60,11 @@ def residual_connections(model: nn.Module, X: Any) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers that have no rank
         layers = set(layers_of(copy))
-    batch = first_batch(X, 32)
-    log = FunctionLog()
+    inputs, log = first_batch(X, 32).on(copy).inputs, FunctionLog()
 
     def run() -> None:
         with log:
-            call(copy, batch.on(copy).inputs)
+            call(copy, inputs)
 
     calls = log_calls(copy, run)
     times = Counter(one.name for one in calls)

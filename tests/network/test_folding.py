@@ -216,6 +216,16 @@ def test_the_run_is_in_eval_mode_on_the_first_batch():
     assert seen == [(32, False, False), (2, False, False)] and net.training
 
 
+@pytest.mark.parametrize("around", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_whatever_is_turned_on_around(around):
+    dtypes = []
+    net = Lambda(lambda s, x: dtypes.append(s.a(x).dtype) or s.b(x), a=nn.Linear(N, N), b=chain())
+    with around():
+        folded = fold_permutations(net, torch.randn(4, N))
+    assert folded_in(folded) == {"b.0"} and dtypes == [torch.float32]
+    assert not any(p.is_inference() for p in folded.parameters())
+
+
 def test_bad_calls():
     with pytest.raises(TypeError, match=r"model=3 must be"):
         fold_permutations(3, torch.zeros(1, N))

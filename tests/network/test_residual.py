@@ -161,6 +161,17 @@ def test_the_run_is_in_eval_mode_without_gradients_on_the_first_batch():
     assert seen == [(32, False, False), (2, False, False)] and net.training
 
 
+@pytest.mark.parametrize("around", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_whatever_is_turned_on_around(around):
+    dtypes = []
+    net = Sums(lambda s, h: dtypes.append(h.dtype) or s.b(h) + h)
+    with around():
+        assert residual_connections(net, torch.randn(4, WIDTH)) == {"b": "b"}
+        block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+        assert residual_connections(block, torch.randn(5, 3, 8)) == {"linear2": "linear1"}
+    assert dtypes == [torch.float32]
+
+
 def test_layers_without_a_rank_are_passed_over_in_silence():
     block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     with warnings.catch_warnings():
