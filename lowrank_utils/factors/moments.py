@@ -51,8 +51,7 @@ class Moments:
             return
         centred, step = x - mean, mean - self.mean
         total = self.rows + count
-        self.covariance *= self.rows / total
-        self.covariance += (centred.T @ centred) / total
-        self.covariance += torch.outer(step, step) * (self.rows * count / total**2)
+        self.covariance.addmm_(centred.T, centred, beta=self.rows / total, alpha=1 / total)
+        self.covariance.addr_(step, step, alpha=self.rows * count / total**2)
         self.mean += step * (count / total)
         self.rows = total

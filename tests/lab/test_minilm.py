@@ -76,6 +76,8 @@ def test_without_layers(net):
 def test_tokens():
     assert minilm_tokens(["Hello there, you"], most=4).tolist() == [[101, 7592, 2045, 102]]
     assert minilm_tokens(TEXTS).shape[0] == 3 and (minilm_tokens(TEXTS)[0] == 0).sum() > 0
+    assert minilm_tokens([TEXTS[1]], most=5).tolist()[0] == minilm_tokens([TEXTS[1]]).tolist()[0][:4] + [102]
+    assert torch.equal(minilm_tokens(TEXTS), minilm_tokens(iter(TEXTS)))  # known by now, and the same
     with pytest.raises(ValueError, match=r"texts=\[\] must be at least one text"):
         minilm_tokens([])
     with pytest.raises(ValueError, match="most=513 must be an integer from 3 to 512"):
