@@ -15,6 +15,20 @@ from lowrank_utils.layers.holding import linear_of
 from lowrank_utils.layers.linear import LowRankLinear, Product
 
 
+def _applied(
+    x: Tensor, P: Tensor, start: Tensor | None, C: Tensor, shift: Tensor | None, place: Tensor | None
+) -> Tensor:
+    """(..., n) -> (..., m): the pivots' outputs, the others from them, and all in W's order."""
+    y = _stacked(x, P, start, C, shift)  # its parts are freed here: the gather finds memory that is warm
+    return y if place is None else y.index_select(-1, place)
+
+
+def _stacked(x: Tensor, P: Tensor, start: Tensor | None, C: Tensor, shift: Tensor | None) -> Tensor:
+    """(..., n) -> (..., m), in the order of [P; C P]."""
+    z = nn.functional.linear(x, P, start)  # (..., r)
+    return torch.cat([z, nn.functional.linear(z, C, shift)], -1)
+
+
 class PivotedLinear(nn.Module):
     r"""y = x W^T + b with W of rank r, stored as r pivot rows P (r, n) and C (m - r, r): the others are C P.
 
@@ -48,7 +62,8 @@ class PivotedLinear(nn.Module):
         self.out_features = len(order)
         self.pivots = nn.Parameter(pivots.detach().clone())
         self.coefficients = nn.Parameter(coefficients.detach().clone(memory_format=torch.contiguous_format))
-        self.start = self.shift = None
+        self.register_parameter("start", None)
+        self.register_parameter("shift", None)
         if bias is not None:  # C(z + start) + shift = C z + b_rest: one addition fused into each product
             first, rest = bias.detach()[order].split((r, len(order) - r))  # type: ignore[no-untyped-call]
             self.start = nn.Parameter(first.clone())  # (r,)
@@ -60,13 +75,17 @@ class PivotedLinear(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., n) -> (..., m): the pivots' outputs, the others from them, and all in W's order."""
-        y = self._stacked(input)  # its parts are freed here, so that the gather finds memory that is warm
-        return y if self.position is None else y.index_select(-1, self.position)
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return _applied(input, self.pivots, self.start, self.coefficients, self.shift, self.position)
+        return _applied(input, *self._held())
 
-    def _stacked(self, input: Tensor) -> Tensor:
-        """(..., n) -> (..., m), in the order of [P; C P]."""
-        z = nn.functional.linear(input, self.pivots, self.start)  # (..., r)
-        return torch.cat([z, nn.functional.linear(z, self.coefficients, self.shift)], -1)
+    def _held(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None]:
+        """What ``_applied`` takes, past the search of nn.Module, which is a microsecond and more for each."""
+        try:
+            of, place = self._parameters, self._buffers["position"]
+            return of["pivots"], of["start"], of["coefficients"], of["shift"], place  # type: ignore[return-value]
+        except KeyError:  # pruned, or parametrized
+            return self.pivots, self.start, self.coefficients, self.shift, self.position
 
     def _in_order(self, rows: Tensor) -> Tensor:
         """(m, ...) in the order of [P; C P] -> the same in W's."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracles import DTYPES, SHAPES, eps, snapshot, truncated, truncations, with_spectrum, work_eps
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from lowrank_utils import LowRankLinear, PivotedLinear, compress, count_macs, count_params, truncated_svd
 from lowrank_utils.factors.svd import balanced_factors
@@ -344,3 +345,42 @@ def test_8_bits_lose_no_more_of_it_than_of_the_svd():
     with torch.no_grad():
         ours = lost(layer.to_sequential())
         assert abs(ours / lost(svd) - 1) < 0.3 and lost(direct) > 1.3 * ours, (ours, lost(svd), lost(direct))
+
+
+def dense_output(layer, x):
+    """By numpy, in float64, from the dense W and b."""
+    b = 0 if layer.bias is None else layer.bias.detach().double().numpy()
+    return x.double().numpy() @ layer.weight.detach().double().numpy().T + b
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_parameters_may_be_pruned_parametrized_or_swapped(bias):
+    """The forward reads them where nn.Module keeps them, and they can be kept elsewhere."""
+    torch.manual_seed(0)
+    whole = PivotedLinear.from_linear(nn.Linear(12, 10, bias=bias), 4)
+    x = torch.randn(3, 12)
+    room = 100 * torch.finfo(torch.float32).eps * (1 + np.abs(dense_output(whole, x)).max())
+
+    pruned = copy.deepcopy(whole)
+    prune.l1_unstructured(pruned, "pivots", 0.5)
+    assert "pivots" not in pruned._parameters and (pruned.pivots == 0).sum() == 24
+
+    class Doubled(nn.Module):
+        def forward(self, value):
+            return 2 * value
+
+    doubled = copy.deepcopy(whole)
+    parametrize.register_parametrization(doubled, "coefficients", Doubled())
+    assert torch.equal(doubled.coefficients, 2 * whole.coefficients)
+
+    folded = copy.deepcopy(whole)
+    folded.drop_order()
+    for layer in (whole, pruned, doubled, folded):
+        assert np.abs(layer(x).detach().double().numpy() - dense_output(layer, x)).max() < room
+
+    other = {name: value.detach() * 3 for name, value in whole.named_parameters()}
+    tripled = copy.deepcopy(whole)
+    tripled.load_state_dict(other | {"position": whole.position}, assign=True)
+    swapped = torch.func.functional_call(whole, other, (x,))
+    assert np.abs(swapped.detach().double().numpy() - dense_output(tripled, x)).max() < 9 * room
+    assert torch.equal(swapped, tripled(x))
