@@ -27,7 +27,7 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
     before it has mean a and variance v in the dense model, and a' and v' in the small one, the same
     normalised channel comes from s' = s v' / v and mu' = a' - (a - mu) (s' / s)^1/2. Nothing else changes,
     and no labels are needed. The norms are mended one after the other, each with those before it mended: one
-    run up to each.
+    run for all where X is one batch, else one up to each. Of a norm that is called twice the first counts.
 
     After ``cascade`` leave the norms alone: its layers are least-squares predictions, which vary less than
     what they predict, and to stretch them to the old variance stretches their errors too.
@@ -64,21 +64,37 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
 
 def _mend(small: nn.Module, dense: nn.Module, data: Sequence[Batch]) -> None:
     """Set the statistics of ``small`` itself, one norm after the other."""
-    wanted = _inputs_of_norms(dense, data)
-    for name, (mean, variance) in wanted.items():
-        norm, new = _norms(dense)[name], _norms(small).get(name)
-        if new is None:
+    wanted, theirs, ours = _inputs_of_norms(dense, data), _norms(dense), _norms(small)
+    for name in wanted:
+        if name not in ours:
             _checks.value_error("small", small, f"a copy of dense with a batch norm {name!r}")
-        seen = _inputs_of_norms(small, data, last=name)
+
+    def bring_back(name: str, a: Tensor, v: Tensor) -> None:
+        if name in wanted:
+            _set(ours[name], theirs[name], wanted[name], (a, v))
+
+    if len(data) == 1:  # each is mended on the way, before it is applied
+        seen = _inputs_of_norms(small, data, reached=bring_back)
+    else:
+        seen = {}
+        for name in wanted:
+            seen |= _inputs_of_norms(small, data, last=name)
+            if name in seen:
+                bring_back(name, *seen[name])
+    for name in wanted:
         if name not in seen:
             _checks.value_error("small", small, f"a model that calls its batch norm {name!r}, as dense does")
-        a, v = seen[name]
-        old = norm.running_var.double() + norm.eps
-        s = old * v / variance.clamp_min(torch.finfo(old.dtype).tiny)
-        alive = (variance > 0) & (v > 0)  # a channel that never moves keeps its variance
-        s = torch.where(alive, s, old)
-        new.running_var.copy_((s - norm.eps).clamp_min(0))
-        new.running_mean.copy_(a - (mean - norm.running_mean.double()) * (s / old).sqrt())
+
+
+def _set(new: Any, norm: Any, wanted: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor]) -> None:
+    """The statistics of one norm, from the mean and variance of its channels in the dense model, and now."""
+    (mean, variance), (a, v) = wanted, seen
+    old = norm.running_var.double() + norm.eps
+    s = old * v / variance.clamp_min(torch.finfo(old.dtype).tiny)
+    alive = (variance > 0) & (v > 0)  # a channel that never moves keeps its variance
+    s = torch.where(alive, s, old)
+    new.running_var.copy_((s - norm.eps).clamp_min(0))
+    new.running_mean.copy_(a - (mean - norm.running_mean.double()) * (s / old).sqrt())
 
 
 def _norms(model: nn.Module) -> dict[str, Any]:
@@ -91,19 +107,27 @@ class _Reached(Exception):  # no error: the rest of the run is not needed
 
 
 def _inputs_of_norms(
-    model: nn.Module, data: Sequence[Batch], last: str | None = None
+    model: nn.Module,
+    data: Sequence[Batch],
+    last: str | None = None,
+    reached: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and variance (C,) of each channel before each batch norm, in the order of the calls.
+    """Mean and variance (C,) of each channel before each batch norm's first call, in the order of the calls.
 
     Args:
         model: In eval mode.
         data: Not empty.
         last: A run ends at this norm, and no other is recorded.
+        reached: Called with a norm's name, mean and variance, before it is applied for the first time.
     """
     sums: dict[str, tuple[int, Tensor, Tensor]] = {}  # values a channel, mean, sum of squares about it
+    called: set[str] = set()  # in this run
 
     def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
         def hook(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            if name in called:
+                return
+            called.add(name)
             rows = hooked_input(args, kwargs).movedim(1, -1).flatten(0, -2).double()  # (N ..., C)
             mean = rows.mean(0)
             squares = (rows - mean).square().sum(0)
@@ -115,6 +139,8 @@ def _inputs_of_norms(
                 sums[name] = total, mean, squares
             else:
                 sums[name] = len(rows), mean, squares
+                if reached is not None:
+                    reached(name, mean, squares / len(rows))
             if name == last:
                 raise _Reached
 
@@ -126,6 +152,7 @@ def _inputs_of_norms(
     ]
     try:
         for batch in data:
+            called.clear()
             with suppress(_Reached):
                 call(model, batch.on(model).inputs)
     finally:

@@ -49,6 +49,48 @@ def test_mean_and_variance_are_those_of_the_dense_model(affine):
     assert errors[0] < errors[1]
 
 
+class Twice(nn.Module):
+    """One norm that is called twice, another that is called in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.norm, self.other = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.norm(self.second(self.other(self.norm(self.first(x)).tanh())))
+
+
+@pytest.mark.parametrize("kind", ["once", "twice"])
+def test_one_batch_takes_one_run_and_several_give_the_same(kind):
+    """The oracle is the rule itself: a run up to each norm, with those before it mended."""
+    torch.manual_seed(3)
+    if kind == "once":
+        dense, ranks, X = net(), {"0": 2, "3": 3, "7": 3}, torch.randn(60, 3, 6, 6)
+    else:
+        dense, ranks, X = Twice(), {"first": 2, "second": 2}, torch.randn(60, 6)
+        for _ in range(20):
+            dense(torch.randn(64, 6))
+        dense.eval()
+    small, runs = compress(dense, ranks), []
+    small.register_forward_pre_hook(lambda *_: runs.append(1))
+    one = recalibrate_norms(small, dense, X)
+    assert len(runs) == 1
+    several = recalibrate_norms(small, dense, [X[:20], X[20:30], X[30:]])
+    assert len(runs) == 1 + 3 * {"once": 3, "twice": 2}[kind]
+    for (name, a), b in zip(one.state_dict().items(), several.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6), name
+    if kind == "twice":  # its first call has the mean and variance that it has in the dense model
+
+        def first_call(model):
+            x = model.norm(model.first(X))
+            return torch.stack([x.mean(0), x.var(0, unbiased=False)])
+
+        with torch.no_grad():
+            assert torch.allclose(first_call(one), first_call(dense), rtol=1e-4, atol=1e-4)
+            assert not torch.allclose(first_call(small), first_call(dense), rtol=1e-2, atol=1e-2)
+
+
 def test_compress_does_it_with_data():
     dense, X = net(), torch.randn(50, 3, 6, 6)
     ranks = {"0": 2, "3": 3}
