@@ -106,7 +106,8 @@ def weighted_factors(
         U = Q @ V
     else:
         energy, U = torch.linalg.eigh(LtW @ C @ LtW.T)
-    S, U = energy.flip(0).clamp_min(0).sqrt(), U.flip(1)  # (k,), (m, k), largest first
+    S = energy.flip(0).clamp_min(0).sqrt()  # (k,), largest first
+    U = U.flip(1)  # (m, k)
     A = U if Lt is None else torch.linalg.solve_triangular(Lt, U, upper=True)
     if Lt is not None:  # undo the scaling of G, so that tails of different layers can be added
         S = S * float(moments.gradient.trace() / m) ** 0.5  # type: ignore[union-attr]
