@@ -384,3 +384,14 @@ def test_parameters_may_be_pruned_parametrized_or_swapped(bias):
     swapped = torch.func.functional_call(whole, other, (x,))
     assert np.abs(swapped.detach().double().numpy() - dense_output(tripled, x)).max() < 9 * room
     assert torch.equal(swapped, tripled(x))
+
+
+def test_drop_order_says_where_each_output_was():
+    torch.manual_seed(0)
+    layer, x = PivotedLinear.from_linear(nn.Linear(12, 10), 4), torch.randn(3, 12)
+    with torch.no_grad():
+        before, W = layer(x), layer.weight
+        old = layer.drop_order()
+        assert old.sort().values.tolist() == list(range(10)) and old.tolist() != list(range(10))
+        assert torch.equal(layer(x), before[:, old]) and torch.equal(layer.weight, W[old])
+        assert layer.position is None and layer.drop_order().tolist() == list(range(10))

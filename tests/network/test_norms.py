@@ -134,3 +134,50 @@ def test_bad_calls():
         recalibrate_norms(nn.Sequential(*[m for m in dense if not isinstance(m, nn.BatchNorm2d)]), dense, X)
     with pytest.raises(TypeError, match="dense=None must be a torch.nn.Module"):
         recalibrate_norms(dense, None, X)
+
+    class Aside(nn.Sequential):
+        def forward(self, x):
+            return x
+
+    for data in (X, [X[:2], X[2:]]):
+        with pytest.raises(ValueError, match="small=Aside must be a model that calls its batch norm '1'"):
+            recalibrate_norms(Aside(*dense), dense, data)
+
+
+BATCHES = {"one": lambda X: X, "several": lambda X: [X[:20], X[20:]]}
+
+
+@pytest.mark.parametrize("data", BATCHES.values(), ids=BATCHES)
+def test_no_hook_is_left_and_the_mode_does_not_matter(data):
+    dense, X = net(), torch.randn(50, 3, 6, 6)
+    small = compress(dense, {"0": 2, "3": 3})
+    wanted = recalibrate_norms(small, dense, data(X)).state_dict()
+    for module in recalibrate_norms(small.train(), dense.train(), data(X)).modules():
+        assert not module._forward_pre_hooks and not module._forward_hooks
+    with torch.inference_mode():
+        same = recalibrate_norms(small, dense, data(X))
+    for name, value in same.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    same.train()(X).sum().backward()  # and it can be trained, its norms too
+
+
+def test_a_run_ends_at_its_norm():
+    """A norm's statistics hang on nothing behind it; ``batch_size`` says how many runs there are."""
+    dense, X = net(), torch.randn(60, 3, 6, 6)
+    small, calls = compress(dense, {"0": 2}), []
+    for name in ("0", "7", "9"):
+        small.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: calls.append(name))
+    recalibrate_norms(small, dense, X, batch_size=20)
+    assert [calls.count(name) for name in ("0", "7", "9")] == [9, 3, 0]
+
+
+def test_a_channel_that_moves_in_one_of_the_two_only_keeps_its_variance():
+    dense = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
+    dead = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
+    dead.load_state_dict(dense.state_dict())
+    dead[0].weight.data[0] = 0.0
+    X = torch.randn(30, 3)
+    for small, other in ((dead, dense), (dense, dead)):
+        mended = recalibrate_norms(small, other, X)
+        assert mended[1].running_var[0] == other[1].running_var[0]
+        assert mended[1].running_var.isfinite().all() and mended[1].running_mean.isfinite().all()
