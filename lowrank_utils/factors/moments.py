@@ -44,8 +44,9 @@ class Moments:
         """Merge a batch of rows by the pairwise update of Chan et al.: no cancellation.
 
         Args:
-            x: Rows (N, n) in float64; an empty batch changes nothing.
+            x: Rows (N, n); an empty batch changes nothing.
         """
+        x = x.double()
         count, mean = len(x), x.mean(0)
         if count == 0:
             return

@@ -111,7 +111,8 @@ def weighted_factors(
     A = U if Lt is None else torch.linalg.solve_triangular(Lt, U, upper=True)
     if Lt is not None:  # undo the scaling of G, so that tails of different layers can be added
         S = S * float(moments.gradient.trace() / m) ** 0.5  # type: ignore[union-attr]
-    return WeightedFactors(S, A, U.T @ LtW, kept, moments.mean, W @ moments.mean)
+    mean = moments.mean.clone()  # the moments may go on
+    return WeightedFactors(S, A, U.T @ LtW, kept, mean, W @ mean)
 
 
 def plain_factors(W: Tensor) -> WeightedFactors:

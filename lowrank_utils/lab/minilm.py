@@ -110,6 +110,8 @@ def load_minilm() -> MiniLM:
 def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
     """Token numbers (N, T) of texts, 0 where a text is over; T is that of the longest.
 
+    Those of the last 4096 texts are kept, 8 bytes a token.
+
     Args:
         texts: At least one.
         most: Tokens of a text that are read, between 3 and 512; the model was made for 256.
@@ -128,13 +130,13 @@ def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
     rows = [_numbers(text, file, most) for text in texts]
     if not rows:
         _checks.value_error("texts", rows, "at least one text")
-    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 @functools.lru_cache(4096)  # a text that is embedded by one net is soon embedded by another
-def _numbers(text: str, file: str, most: int) -> tuple[int, ...]:
+def _numbers(text: str, file: str, most: int) -> Tensor:
     """The token numbers of one text."""
-    return tuple(_tokenizer(file, most).encode(text).ids)
+    return torch.tensor(_tokenizer(file, most).encode(text).ids)
 
 
 @functools.lru_cache(2)

@@ -80,7 +80,7 @@ class PivotedLinear(nn.Module):
         return _applied(input, *self._held())
 
     def _held(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None]:
-        """What ``_applied`` takes, past the search of nn.Module, which is a microsecond and more for each."""
+        """What ``_applied`` takes, past the search of nn.Module, which is about a microsecond for each."""
         try:
             of, place = self._parameters, self._buffers["position"]
             return of["pivots"], of["start"], of["coefficients"], of["shift"], place  # type: ignore[return-value]

@@ -53,8 +53,8 @@ def compress_within(
     Ranks are allocated (``allocate_ranks``) for ``steps`` budgets from the least possible to all, evenly on
     a log scale, then for ``steps`` more between the smallest feasible one, or all, and the next below. There
     is no gradient step. Without a refit batch norms are brought back on the calibration data. For moments
-    and factors it takes 8 (n^2 + m^2 + m n + (m + n) min(m, n)) bytes a layer; beside them stand the smaller
-    models that keep the metric, up to 2 ``steps``, and what ``cascade`` takes.
+    and factors it takes 8 (n^2 + m^2 + (m + n) min(m, n)) bytes a layer and a copy of its weight; beside them
+    stand the smaller models that keep the metric, up to 2 ``steps``, and what ``cascade`` takes.
 
     Args:
         model: Any module; it is not changed.

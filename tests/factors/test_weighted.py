@@ -263,12 +263,17 @@ def test_plain_factors_are_the_truncated_svd(m, n, dtype):
 
 
 def test_weighted_factors_hold_a_copy():
-    """A float64 weight that is trained on is not the one that was decomposed."""
+    """A float64 weight that is trained on is not the one that was decomposed; nor are moments that go on."""
     rng = np.random.default_rng(0)
     W, x = torch.from_numpy(rng.standard_normal((4, 6))), rng.standard_normal((30, 6))
-    kept, found = W.clone(), weighted_factors(W, moments_of(x))
+    moments = moments_of(x)
+    kept, found = W.clone(), weighted_factors(W, moments)
+    before = found.at(2)
     W.zero_()
+    moments.add(torch.full((9, 6), 5.0))  # in float32
+    assert float(moments.mean.min()) > 0.5
     assert found.are_of(kept) and not found.are_of(W)
+    assert all(torch.equal(a, b) for a, b in zip(found.at(2), before, strict=True))
     A, B, _ = found.at(4)
     assert torch.allclose(A @ B, kept, rtol=0, atol=1e-12)
 

@@ -169,6 +169,9 @@ def test_a_run_ends_at_its_norm():
         small.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: calls.append(name))
     recalibrate_norms(small, dense, X, batch_size=20)
     assert [calls.count(name) for name in ("0", "7", "9")] == [9, 3, 0]
+    calls.clear()
+    recalibrate_norms(small, dense, X)
+    assert [calls.count(name) for name in ("0", "7", "9")] == [1, 1, 0]
 
 
 def test_a_channel_that_moves_in_one_of_the_two_only_keeps_its_variance():
