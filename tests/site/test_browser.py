@@ -37,8 +37,8 @@ MARK_THE_SAME = """() => {
   document.querySelectorAll("[data-same]").forEach((e) => delete e.dataset.same);
   same(document.body);
 }"""
-# A highlighted word is a span with a class, on which only contrast depends. For the other rules a listing is bare
-# text of the same width, for which axe-core takes half as long. One with anything else in it stays as it is.
+# A highlighted word is a span with a class, on which only contrast depends. For the other rules a listing is
+# bare text of the same width, for which axe-core takes half as long. What holds anything else stays as it is.
 BARE_LISTINGS = """() => {
   const known = (a) => a.name === "class" || a.name === "data-same";
   const plain = (e) => e.tagName === "SPAN" && [...e.attributes].every(known);
