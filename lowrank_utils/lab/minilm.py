@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,7 +111,7 @@ def load_minilm() -> MiniLM:
 def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
     """Token numbers (N, T) of texts, 0 where a text is over; T is that of the longest.
 
-    Those of the last 4096 texts are kept, 8 bytes a token.
+    Those of the last 4096 texts are kept, 4 bytes a token.
 
     Args:
         texts: At least one.
@@ -127,16 +128,16 @@ def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
     """
     most = _checks.integer(most, "most", low=3, high=PLACES)
     file = str(weights_folder() / "tokenizer.json")
-    rows = [_numbers(text, file, most) for text in texts]
+    rows = [torch.tensor(_numbers(text, file, most), dtype=torch.int64) for text in texts]
     if not rows:
         _checks.value_error("texts", rows, "at least one text")
     return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 @functools.lru_cache(4096)  # a text that is embedded by one net is soon embedded by another
-def _numbers(text: str, file: str, most: int) -> Tensor:
-    """The token numbers of one text."""
-    return torch.tensor(_tokenizer(file, most).encode(text).ids)
+def _numbers(text: str, file: str, most: int) -> np.ndarray:
+    """The token numbers of one text; no tensor, which would stay on the device of its first call."""
+    return np.array(_tokenizer(file, most).encode(text).ids, dtype=np.int32)
 
 
 @functools.lru_cache(2)

@@ -27,8 +27,8 @@ def recalibrate_norms(small: nn.Module, dense: nn.Module, X: Any, *, batch_size:
     before it has mean a and variance v in the dense model, and a' and v' in the small one, the same
     normalised channel comes from s' = s v' / v and mu' = a' - (a - mu) (s' / s)^1/2. Nothing else changes,
     and no labels are needed. The norms are mended one after the other, each with those before it mended: one
-    run for all where X is one batch, else one up to each. Of a norm that is called twice
-    only the first call counts.
+    run for all where X is one batch, else one up to each. Of a norm that is called twice only the first call
+    counts.
 
     After ``cascade`` leave the norms alone: its layers are least-squares predictions, which vary less than
     what they predict, and to stretch them to the old variance stretches their errors too.
@@ -69,7 +69,6 @@ def _mend(small: nn.Module, dense: nn.Module, data: Sequence[Batch]) -> None:
     for name in wanted:
         if name not in ours:
             _checks.value_error("small", small, f"a copy of dense with a batch norm {name!r}")
-
     waiting = set(wanted)
 
     def bring_back(name: str, a: Tensor, v: Tensor) -> None:

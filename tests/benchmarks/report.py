@@ -77,10 +77,14 @@ PROCESSORS = """\
 Every floor was met on the processor of its run: `make bench` stores no run that falls short. The pivoted
 layer hangs most on the processor. Where torch and MKL were told to use AVX2 alone, on the machine of its
 run, it had 1.21 against dense, 1.22 against two factors and 0.96 at rank 3N/4, and 0.73 to 0.97 at batches 1
-and 8. On an AMD EPYC that has no more than AVX2 (that of run k), some runs fall short: of four, at N = 512,
+and 8.
+
+On an AMD EPYC that has no more than AVX2 (that of run k), some runs fall short: of four, at N = 512,
 it had 1.01 to 1.08 against dense (floor 1.05), 1.12 to 1.17 against two factors (1.05) and 0.89 to 0.93 at
 rank 3N/4 (0.90). With its permutation folded into the next layer (`fold_permutations`) it had 1.13 to 1.20
-against dense. At N = 512 and one sample its four small operations cost more in calls than they save in
+against dense.
+
+At N = 512 and one sample its four small operations cost more in calls than they save in
 products: 0.81 to 0.91. Folded it has three, and is about even (0.95 to 1.06). Leave so small a layer dense,
 or measure it where you use it. (All runs before those four had a forward that was slower at small batches.)
 """

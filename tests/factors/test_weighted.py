@@ -263,7 +263,7 @@ def test_plain_factors_are_the_truncated_svd(m, n, dtype):
 
 
 def test_weighted_factors_hold_a_copy():
-    """A float64 weight that is trained on is not the one that was decomposed; nor are moments that go on."""
+    """Neither a float64 weight that is trained on nor moments that go on change what was decomposed."""
     rng = np.random.default_rng(0)
     W, x = torch.from_numpy(rng.standard_normal((4, 6))), rng.standard_normal((30, 6))
     moments = moments_of(x)

@@ -78,6 +78,10 @@ def test_tokens():
     assert minilm_tokens(TEXTS).shape[0] == 3 and (minilm_tokens(TEXTS)[0] == 0).sum() > 0
     assert minilm_tokens([TEXTS[1]], most=5).tolist()[0] == minilm_tokens([TEXTS[1]]).tolist()[0][:4] + [102]
     assert torch.equal(minilm_tokens(TEXTS), minilm_tokens(iter(TEXTS)))  # known by now, and the same
+    with torch.inference_mode(), torch.device("meta"):
+        assert minilm_tokens(["not seen before"]).is_meta
+    again = minilm_tokens(["not seen before"])
+    assert again.tolist() == [[101, 2025, 2464, 2077, 102]] and not again.is_inference()
     with pytest.raises(ValueError, match=r"texts=\[\] must be at least one text"):
         minilm_tokens([])
     with pytest.raises(ValueError, match="most=513 must be an integer from 3 to 512"):
