@@ -1,11 +1,11 @@
 """Rounding noise: what another processor, or another LAPACK, could have done to a notebook's numbers.
 
-``RoundingNoise(ulps, seed)`` is a dispatch mode. While it is on, each element of every floating result of a
-product, a reduction, a decomposition or a transcendental function is multiplied by 1 + u, with u uniform
-within ``ulps`` units of the last place of its dtype. Sums, differences, products and quotients of two
-numbers are left alone: IEEE 754 fixes them to the last bit. So are values that are whole numbers: counts,
-zeros and ones are exact on every processor. The draws come from a generator of its own, so the notebook's
-seeds hold: a table of factors 1 + u, of which each result takes a stretch that begins anywhere.
+While ``RoundingNoise(ulps, seed)`` is on, each element of every floating result of a product, a reduction,
+a decomposition or a transcendental function is multiplied by 1 + u, with u uniform within ``ulps`` units of
+the last place of its dtype. Sums, differences, products and quotients of two numbers are left alone: IEEE 754
+fixes them to the last bit. So are values that are whole numbers: counts, zeros and ones are exact on every
+processor. The draws come from a generator of its own, so the notebook's seeds hold: a table of factors 1 + u,
+of which each result takes a stretch that begins anywhere.
 
 It reaches torch, and of SciPy and scikit-learn what chapters use beside it: ``scipy.linalg.eigh`` and the
 mean and scale of ``StandardScaler``. It does not reach other functions of numpy and SciPy.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 VARIABLE = "ROUNDING_NOISE"
 FAKE = (FakeTensor, FunctionalTensor)  # what torch.export traces with: they hold no numbers
@@ -55,14 +54,62 @@ NOISY |= {f"{name}_" for name in NOISY}  # the forms that write in place, addmm_
 
 TABLE, PIECE = 2**20, 2**18  # factors drawn for a dtype; how many numbers are moved at once
 
+# Where the noise stands among what torch does to a call: above autograd, so that the numbers that a backward
+# pass keeps are moved too. torch leaves this place to tests. A dispatch mode would do the same, but is asked
+# about every call, views and optimizers included: four times the time of a small net's step, this is twice.
+PLACE = "TESTING_ONLY_GenericMode"
+KEY = torch._C._parse_dispatch_key(PLACE)
+ITSELF, BELOW = torch._C.DispatchKeySet(KEY), torch._C._dispatch_keyset_full_after(KEY)
+
+
+def operators() -> Iterator[Any]:
+    """What another processor may round differently: those of ``NOISY`` that are not made of others."""
+    for name in sorted(NOISY):
+        packet = getattr(torch.ops.aten, name, None)
+        for overload in packet.overloads() if packet is not None else ():
+            operator = getattr(packet, overload)
+            known = torch._C._dispatch_has_kernel(operator.name())  # some are of TorchScript alone
+            made = "CompositeImplicitAutograd"
+            if known and not torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), made):
+                yield operator
+
+
+def watched(operator: Any) -> Callable[..., Any]:
+    """This operator, with its floating results moved by the noise that is on."""
+    in_vmap = torch._C._functorch.peek_interpreter_stack
+
+    def run(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        if in_vmap() is not None:  # it comes again, with the tensors that hold the numbers
+            return operator.redispatch(keys & BELOW, *args, **kwargs)
+        with torch._C._ExcludeDispatchKeyGuard(ITSELF):  # what it calls in turn is part of it
+            out = operator(*args, **kwargs)
+            with torch._C._AutoDispatchBelowAutograd():
+                for result in out if isinstance(out, tuple | list) else (out,):
+                    if (
+                        isinstance(result, Tensor)
+                        and not isinstance(result, FAKE)
+                        and result.is_floating_point()
+                        and not result.is_meta
+                        and result.numel()
+                    ):
+                        RoundingNoise.on[-1].move(result.data)
+        return out
+
+    return run
+
 
 @functools.cache
-def is_noisy(operator: Any) -> bool:
-    """Whether another processor may round this operator's results differently."""
-    return operator.overloadpacket.__name__ in NOISY
+def watch() -> list[torch.library.Library]:
+    """Put the noise in its place, once in a process; they work for as long as they are kept."""
+    rest = torch.library.Library("_", "IMPL", PLACE)
+    rest.fallback(torch.library.fallthrough_kernel)
+    ours = torch.library.Library("aten", "IMPL", PLACE)
+    for operator in operators():
+        ours.impl(operator, watched(operator), with_keyset=True)
+    return [rest, ours]
 
 
-class RoundingNoise(TorchDispatchMode):
+class RoundingNoise:
     """While it is on, results that a processor may round differently are rounded differently.
 
     Args:
@@ -70,33 +117,31 @@ class RoundingNoise(TorchDispatchMode):
         seed: Of the noise alone.
     """
 
+    on: list[RoundingNoise] = []  # the last one moves
+
     def __init__(self, ulps: float, seed: int) -> None:
-        super().__init__()
         self.ulps, self.generator = ulps, torch.Generator().manual_seed(seed)
         self.place, self.tables = random.Random(seed), dict[torch.dtype, Tensor]()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, then move its floating results in place."""
-        out = func(*args, **(kwargs or {}))
-        if is_noisy(func):
-            for result in out if isinstance(out, tuple | list) else (out,):
-                if (
-                    isinstance(result, Tensor)
-                    and result.is_floating_point()
-                    and not result.is_meta
-                    and not isinstance(result, FAKE)
-                    and result.numel()
-                ):
-                    self.move(result)
-        return out
+    def __enter__(self) -> RoundingNoise:
+        watch()
+        RoundingNoise.on.append(self)
+        torch._C._dispatch_tls_set_dispatch_key_included(KEY, True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        RoundingNoise.on.remove(self)
+        torch._C._dispatch_tls_set_dispatch_key_included(KEY, bool(RoundingNoise.on))
 
     def move(self, x: Tensor) -> None:
         """Multiply the elements that are no whole numbers by 1 + u; once more rounded to x's dtype."""
-        x = x.detach()
         flat = x.reshape(-1)  # a view, or a copy of what lies scattered
-        for part in (flat,) if len(flat) <= PIECE else flat.split(PIECE):
-            start = self.place.randrange(TABLE - len(part))
-            moved = (part * self.factors(x.dtype)[start : start + len(part)]).to(x.dtype)
+        factors = self.factors(x.dtype)
+        for part in (flat,) if flat.numel() <= PIECE else flat.split(PIECE):
+            start = self.place.randrange(TABLE - PIECE)
+            moved = part * factors[start : start + part.numel()]
+            if moved.dtype != x.dtype:
+                moved = moved.to(x.dtype)
             torch.where(part == part.round(), part, moved, out=part)
         if not x.is_contiguous():
             x.copy_(flat.view(x.shape))
@@ -108,22 +153,6 @@ class RoundingNoise(TorchDispatchMode):
             u = torch.rand(TABLE, generator=self.generator, dtype=wide) * 2 - 1
             self.tables[dtype] = 1 + self.ulps * torch.finfo(dtype).eps * u
         return self.tables[dtype]
-
-
-def pass_by(step: Callable[..., Any]) -> Callable[..., Any]:
-    """An optimizer's step that the noise does not watch: none of its operators is one that it moves.
-
-    Where ``a + b c`` is fused it rounds once and not twice, which is less than what its gradients have moved.
-    """
-
-    @functools.wraps(step)
-    def quick(optimizer: Any, closure: Any = None) -> Any:
-        if closure is not None:
-            return step(optimizer, closure)
-        with _disable_current_modes():
-            return step(optimizer)
-
-    return quick
 
 
 def wrap_scipy_and_sklearn(noise: RoundingNoise) -> None:
@@ -158,8 +187,6 @@ def enter(setting: str) -> RoundingNoise:
     ulps, seed = setting.split(":")
     noise = RoundingNoise(float(ulps), int(seed))
     wrap_scipy_and_sklearn(noise)
-    for kind in (torch.optim.SGD, torch.optim.Adam):
-        kind.step = pass_by(kind.step)  # type: ignore[method-assign]
     noise.__enter__()
     return noise
 
