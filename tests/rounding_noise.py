@@ -83,7 +83,8 @@ def watched(operator: Any) -> Callable[..., Any]:
             return operator.redispatch(keys & BELOW, *args, **kwargs)
         with torch._C._ExcludeDispatchKeyGuard(ITSELF):  # what it calls in turn is part of it
             out = operator(*args, **kwargs)
-            with torch._C._AutoDispatchBelowAutograd():
+            # below what counts operators, and records them
+            with torch._C._DisableTorchDispatch(), torch._C._AutoDispatchBelowAutograd():
                 for result in out if isinstance(out, tuple | list) else (out,):
                     if (
                         isinstance(result, Tensor)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -11,6 +12,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from rounding_noise import NOISY, PIECE, RoundingNoise, startup
+from torch.utils._python_dispatch import TorchDispatchMode
 
 HERE = Path(__file__).parent
 SET_UP = "import torch\n_ = torch.manual_seed(0)\na, b = torch.randn(50), torch.randn(50)"
@@ -145,6 +147,21 @@ def test_an_operator_that_others_are_made_of_is_moved_once():
         with RoundingNoise(16, seed=0):
             off = ((run() - plain) / plain).abs().max() / torch.finfo(x.dtype).eps
         assert 8 < off <= 17, name
+
+
+def test_who_counts_operators_counts_those_of_the_notebook():
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    x, runs = torch.rand(5, 5), []
+    for ulps in (None, 16):
+        seen = []
+        with Names(), RoundingNoise(ulps, seed=0) if ulps else nullcontext():
+            (x @ x).exp().sum()
+        runs.append(seen)
+    assert runs[0] == runs[1] == ["mm", "exp", "sum"]
 
 
 def test_it_ends_and_the_outer_one_goes_on():
