@@ -94,7 +94,8 @@ def batches(X: Any, y: Any = None, *, size: int | None = None) -> Iterator[Batch
 
     Raises:
         TypeError: If X is neither samples nor iterable.
-        ValueError: If y does not match X, or is given where the batches hold the labels.
+        ValueError: If y does not match X, or is given where the batches hold the labels, or a tensor in X is
+            to be cut into batches that has not one entry a sample.
     """
     if is_samples(X):
         yield from _sliced(X, y, size)
@@ -131,17 +132,20 @@ def _sliced(X: Any, y: Any, size: int | None) -> Iterator[Batch]:
     if step >= len(whole):
         yield whole
         return
+    for tensor in (*_tensors(whole.inputs), *_tensors(whole.labels)):
+        if tensor.ndim > 0:
+            _checks.one_a_sample(tensor.shape, len(whole), step)
     for start in range(0, len(whole), step):
         yield Batch(_part(whole.inputs, start, step), _part(whole.labels, start, step))
 
 
 def _part(thing: Any, start: int, step: int) -> Any:
     if isinstance(thing, Tensor | np.ndarray):
-        return thing[start : start + step]
+        return thing[start : start + step] if thing.ndim > 0 else thing
     if isinstance(thing, Mapping):
         return {key: _part(value, start, step) for key, value in thing.items()}
-    if isinstance(thing, tuple):
-        return tuple(_part(value, start, step) for value in thing)
+    if isinstance(thing, tuple | list):
+        return type(thing)(_part(value, start, step) for value in thing)
     return thing
 
 

@@ -177,6 +177,54 @@ def test_what_is_not_finite_is_named():
         calibrate(huge, X)
 
 
+def test_data_that_are_not_finite_are_named_where_layers_are_refitted():
+    moments = calibrate(NET, X)
+    with pytest.raises(ValueError, match="^inputs of layer '2' have nan or inf in them"):
+        cascade(NET, {"0": 2}, torch.full((3, 6), float("nan")), moments)
+
+
+def test_a_gradient_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="^gradients of layer '0' have nan or inf in them"):
+        calibrate(NET, X, Y, loss=lambda outputs, batch: outputs.sum() * float("nan"))
+
+
+def test_a_tensor_of_another_length_is_not_cut_along_with_the_samples():
+    """A table that all samples share has no entry for each: the second batch would see another part."""
+
+    class Near(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x, table):
+            return self.q(x) @ self.k(table).T
+
+    for table in (torch.randn(50, 6), torch.randn(1, 6)):
+        told = rf"^X has a tensor of shape \({len(table)}, 6\), but must have one entry for each of the 23"
+        with pytest.raises(ValueError, match=told):
+            calibrate(Near(), {"x": X, "table": table}, batch_size=10)
+        assert calibrate(Near(), {"x": X, "table": table})["k"].rows == len(table)
+        whole = [{"x": X[:10], "table": table}, {"x": X[10:], "table": table}]
+        assert calibrate(Near(), whole)["k"].rows == 2 * len(table)
+
+
+def test_what_is_inside_a_list_and_single_numbers():
+    """A list of tensors is cut as a tuple is; a number of no axis goes to each batch."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(6, 3)
+
+        def forward(self, x, others, scale):
+            return self.net((x + others[0]) * scale)
+
+    samples = (X, [X], torch.tensor(2.0))
+    cut, whole = (calibrate(Sum(), samples, batch_size=size)["net"] for size in (5, 23))
+    assert cut.rows == whole.rows == 23
+    assert torch.allclose(cut.covariance, 16 * torch.cov(X.double().T, correction=0), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("data", "labels", "error", "told"),
     [
