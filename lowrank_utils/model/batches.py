@@ -182,4 +182,4 @@ def cross_entropy(outputs: Any, batch: Batch, temperature: float = 1.0) -> Tenso
         told = f"outputs of shape {shape} and labels of shape {tuple(y.shape)} and dtype {y.dtype}"
         raise ValueError(f"{told} must be logits (..., C), C >= 2, and integers (...), or loss must be given")
     scores = outputs.reshape(-1, shape[-1]) / temperature
-    return nn.functional.cross_entropy(scores, y.reshape(-1), reduction="sum", ignore_index=IGNORED)
+    return nn.functional.cross_entropy(scores, y.reshape(-1).long(), reduction="sum", ignore_index=IGNORED)

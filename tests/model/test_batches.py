@@ -140,6 +140,30 @@ def test_one_logit():
             accuracy(model, x, torch.arange(40) % 3)
 
 
+SMALL = [torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16]
+
+
+@pytest.mark.parametrize("dtype", [*SMALL, torch.bool])
+def test_integer_labels_of_any_dtype(dtype):
+    y = torch.randint(0, 3, (23,)) if dtype in SMALL else torch.randint(0, 2, (23,))
+    net = NET if dtype in SMALL else nn.Sequential(nn.Linear(6, 2))
+    assert torch.equal(calibrate(net, X, y.to(dtype))["0"].gradient, calibrate(net, X, y)["0"].gradient)
+    assert accuracy(net, X, y.to(dtype)) == accuracy(net, X, y)
+    assert auc(net, X, y.to(dtype)) == auc(net, X, y)
+    options = {"max_drop": 0.1, "max_rank": 2}
+    assert find_rank(net, "0", X, y.to(dtype), **options) == find_rank(net, "0", X, y, **options)
+    seen = []
+    calibrate(net, X, y.to(dtype), loss=lambda outputs, batch: seen.append(batch.labels) or outputs.sum())
+    assert [labels.dtype for labels in seen] == [dtype]  # a loss of one's own is given what one gave
+
+
+def test_a_label_of_a_byte_is_never_the_one_that_does_not_count():
+    scores, y = torch.eye(200), torch.arange(200)  # 156 is -100 in a byte
+    assert accuracy(nn.Identity(), scores, y.to(torch.uint8)) == 1.0
+    scores[156] = scores[0]
+    assert accuracy(nn.Identity(), scores, y.to(torch.uint8)) == accuracy(nn.Identity(), scores, y) == 0.995
+
+
 REGRESSION = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
 
 
