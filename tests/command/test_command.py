@@ -146,6 +146,7 @@ COMPRESS = [
     ("--data val.npz --skip 9", "argument --skip: 9 must be"),
     ("--data val.npz --max-drop -1", "argument --max-drop: -1.0 must be"),
     ("--data val.npz --max-drop nan", "argument --max-drop: nan must be"),
+    ("--data val.npz --max-drop inf", "argument --max-drop: inf must be a finite number >= 0"),
     ("--data val.npz --max-drop a", "argument --max-drop: invalid"),
     ("--data val.npz --output o.pt", "argument --output: .*o.pt"),
     ("--data val.npz --metric f1", "argument --metric: invalid"),
