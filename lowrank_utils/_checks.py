@@ -26,6 +26,12 @@ def no_samples() -> NoReturn:
     raise ValueError("X has no samples; it must have at least one")
 
 
+def packed(value: object) -> NoReturn:
+    """Raise the ``TypeError`` of a sequence that cannot be cut into samples."""
+    limit = "padded tensors and lengths, (N, T, ...) and (N,), packed in the model's forward"
+    raise TypeError(f"inputs of type {type(value).__name__} must be {limit}")
+
+
 def _short(value: object) -> str:
     if isinstance(value, Tensor):
         return f"Tensor(shape={tuple(value.shape)}, dtype={value.dtype})"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lowrank_utils import _checks
 
@@ -60,8 +61,11 @@ def _mapped(thing: Any, change: Callable[[Tensor], Tensor], place: Tensor) -> An
         return change(thing)
     if isinstance(thing, Mapping):
         return {key: _mapped(value, change, place) for key, value in thing.items()}
+    if isinstance(thing, PackedSequence):
+        _checks.packed(thing)
     if isinstance(thing, tuple | list):
-        return type(thing)(_mapped(value, change, place) for value in thing)
+        make = getattr(thing, "_make", type(thing))  # a named tuple takes its parts one by one
+        return make(_mapped(value, change, place) for value in thing)
     return thing.to(place.device) if hasattr(thing, "to") else thing
 
 
