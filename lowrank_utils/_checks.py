@@ -41,6 +41,12 @@ def one_a_sample(shape: torch.Size, samples: int, size: int) -> None:
         )
 
 
+def packed(value: object) -> NoReturn:
+    """Raise the ``TypeError`` of a sequence that cannot be cut into samples."""
+    limit = "padded tensors and lengths, (N, T, ...) and (N,), packed in the model's forward"
+    raise TypeError(f"inputs of type {type(value).__name__} must be {limit}")
+
+
 def _short(value: object) -> str:
     if isinstance(value, Tensor):
         return f"Tensor(shape={tuple(value.shape)}, dtype={value.dtype})"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lowrank_utils import _checks
 
@@ -60,8 +61,11 @@ def _mapped(thing: Any, change: Callable[[Tensor], Tensor], place: Tensor) -> An
         return change(thing)
     if isinstance(thing, Mapping):
         return {key: _mapped(value, change, place) for key, value in thing.items()}
+    if isinstance(thing, PackedSequence):
+        _checks.packed(thing)
     if isinstance(thing, tuple | list):
-        return type(thing)(_mapped(value, change, place) for value in thing)
+        make = getattr(thing, "_make", type(thing))  # a named tuple takes its parts one by one
+        return make(_mapped(value, change, place) for value in thing)
     return thing.to(place.device) if hasattr(thing, "to") else thing
 
 
@@ -145,7 +149,8 @@ def _part(thing: Any, start: int, step: int) -> Any:
     if isinstance(thing, Mapping):
         return {key: _part(value, start, step) for key, value in thing.items()}
     if isinstance(thing, tuple | list):
-        return type(thing)(_part(value, start, step) for value in thing)
+        make = getattr(thing, "_make", type(thing))
+        return make(_part(value, start, step) for value in thing)
     return thing
 
 
@@ -186,4 +191,4 @@ def cross_entropy(outputs: Any, batch: Batch, temperature: float = 1.0) -> Tenso
         told = f"outputs of shape {shape} and labels of shape {tuple(y.shape)} and dtype {y.dtype}"
         raise ValueError(f"{told} must be logits (..., C), C >= 2, and integers (...), or loss must be given")
     scores = outputs.reshape(-1, shape[-1]) / temperature
-    return nn.functional.cross_entropy(scores, y.reshape(-1), reduction="sum", ignore_index=IGNORED)
+    return nn.functional.cross_entropy(scores, y.reshape(-1).long(), reduction="sum", ignore_index=IGNORED)

@@ -1,12 +1,14 @@
 """What a batch is, and how a model is called on it."""
 
 import collections
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from oracles import Lambda
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from lowrank_utils import accuracy, auc, calibrate, cascade, find_rank
@@ -49,6 +51,16 @@ class Packet:
         return Packet(self.x.to(device))
 
 
+class Pair(NamedTuple):
+    x: torch.Tensor
+    scale: torch.Tensor
+
+
+class Labelled(NamedTuple):
+    inputs: torch.Tensor
+    labels: torch.Tensor
+
+
 ONES = torch.ones(23, 1)
 GIVEN = {
     "tensor": (NET, X, Y),
@@ -56,6 +68,13 @@ GIVEN = {
     "pairs": (NET, list(zip(X.split(7), Y.split(7), strict=True)), None),
     "loader": (NET, DataLoader(TensorDataset(X, Y), batch_size=10), None),
     "tuple": (Placed(), (X, ONES), Y),
+    "named tuple": (Placed(), Pair(X, ONES), Y),
+    "pairs of named tuples": (
+        Placed(),
+        [(Pair(X[:9], ONES[:9]), Y[:9]), (Pair(X[9:], ONES[9:]), Y[9:])],
+        None,
+    ),
+    "named pairs": (NET, [Labelled(X[:9], Y[:9]), Labelled(X[9:], Y[9:])], None),
     "pairs of tuples": (Placed(), [((X[:9], ONES[:9]), Y[:9]), ((X[9:], ONES[9:]), Y[9:])], None),
     "mapping": (Named(), {"x": X, "scale": ONES}, Y),
     "mapping with labels": (Named(), {"x": X, "scale": ONES, "labels": Y}, None),
@@ -138,6 +157,30 @@ def test_one_logit():
         assert accuracy(model, x, y) == accuracy(model, x, y.reshape(shape)) == 0.75
         with pytest.raises(ValueError, match=r"^labels y=\[0, 1, 2\] must be 0 and 1 for"):
             accuracy(model, x, torch.arange(40) % 3)
+
+
+SMALL = [torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16]
+
+
+@pytest.mark.parametrize("dtype", [*SMALL, torch.bool])
+def test_integer_labels_of_any_dtype(dtype):
+    y = torch.randint(0, 3, (23,)) if dtype in SMALL else torch.randint(0, 2, (23,))
+    net = NET if dtype in SMALL else nn.Sequential(nn.Linear(6, 2))
+    assert torch.equal(calibrate(net, X, y.to(dtype))["0"].gradient, calibrate(net, X, y)["0"].gradient)
+    assert accuracy(net, X, y.to(dtype)) == accuracy(net, X, y)
+    assert auc(net, X, y.to(dtype)) == auc(net, X, y)
+    options = {"max_drop": 0.1, "max_rank": 2}
+    assert find_rank(net, "0", X, y.to(dtype), **options) == find_rank(net, "0", X, y, **options)
+    seen = []
+    calibrate(net, X, y.to(dtype), loss=lambda outputs, batch: seen.append(batch.labels) or outputs.sum())
+    assert [labels.dtype for labels in seen] == [dtype]  # a loss of one's own is given what one gave
+
+
+def test_a_label_of_a_byte_is_never_the_one_that_does_not_count():
+    scores, y = torch.eye(200), torch.arange(200)  # 156 is -100 in a byte
+    assert accuracy(nn.Identity(), scores, y.to(torch.uint8)) == 1.0
+    scores[156] = scores[0]
+    assert accuracy(nn.Identity(), scores, y.to(torch.uint8)) == accuracy(nn.Identity(), scores, y) == 0.995
 
 
 REGRESSION = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -238,6 +281,20 @@ def test_impossible_data(data, labels, error, told):
     for function in (accuracy, calibrate):
         with pytest.raises(error, match=told):
             function(NET, data, labels)
+
+
+def test_a_named_tuple_stays_one():
+    moved = Batch(Pair(X, Pair(ONES.numpy(), 3)), None).on(NET).inputs
+    assert type(moved) is Pair and type(moved.scale) is Pair and moved.scale.scale == 3
+    assert torch.equal(moved.x, X) and moved.x is not X and torch.equal(moved.scale.x, ONES)
+
+
+def test_a_packed_sequence_is_named():
+    packed = pack_padded_sequence(torch.randn(3, 4, 6), torch.tensor([4, 2, 1]), batch_first=True)
+    for data in ([(packed, Y[:3])], [((packed,), Y[:3])]):
+        for function in (accuracy, calibrate):
+            with pytest.raises(TypeError, match="^inputs of type PackedSequence must be padded tensors"):
+                function(NET, data)
 
 
 def test_call_gives_the_logits():
