@@ -26,6 +26,27 @@ def no_samples() -> NoReturn:
     raise ValueError("X has no samples; it must have at least one")
 
 
+def finite_in(name: str, what: str, values: Tensor) -> None:
+    """Check what has been summed over a layer's inputs, outputs or gradients."""
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"{what} of layer {name!r} have nan or inf in them; all must be finite")
+
+
+def one_a_sample(shape: torch.Size, samples: int, size: int) -> None:
+    """Check a tensor of the data that is to be cut into batches."""
+    if shape[0] != samples:
+        raise ValueError(
+            f"X has a tensor of shape {tuple(shape)}, but must have one entry for each of the {samples} "
+            f"samples to be cut into batches of {size}; give batches instead, or batch_size={samples}"
+        )
+
+
+def packed(value: object) -> NoReturn:
+    """Raise the ``TypeError`` of a sequence that cannot be cut into samples."""
+    limit = "padded tensors and lengths, (N, T, ...) and (N,), packed in the model's forward"
+    raise TypeError(f"inputs of type {type(value).__name__} must be {limit}")
+
+
 def _short(value: object) -> str:
     if isinstance(value, Tensor):
         return f"Tensor(shape={tuple(value.shape)}, dtype={value.dtype})"

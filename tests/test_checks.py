@@ -162,6 +162,12 @@ def test_module():
             _checks.module(wrong)
 
 
+def test_packed_names_the_type_and_what_to_give_instead():
+    message = r"^inputs of type list must be padded tensors and lengths, .* packed in the model's forward$"
+    with pytest.raises(TypeError, match=message):
+        _checks.packed([])
+
+
 def test_long_values_are_cut_and_large_ones_only_named():
     with pytest.raises(ValueError) as caught:
         _checks.value_error("x", "a" * 500, "short")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def run(told: argparse.Namespace, say: Any) -> int:
     output = Path(told.output)
     if output.suffix != ".pt2" or not output.absolute().parent.is_dir():
         raise Refused("--output", output, "a file NAME.pt2 in a folder that exists")
-    if not told.max_drop >= 0:
-        raise Refused("--max-drop", told.max_drop, "a number >= 0")
+    if not 0 <= told.max_drop < math.inf:
+        raise Refused("--max-drop", told.max_drop, "a finite number >= 0")
     say("reading program and data")
     program, model = read_program(told.model)
     arrays = read_arrays("--data", Path(told.data))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
+from lowrank_utils.layers.copying import copied
 
 
 def synchronize(tensors: Iterable[object]) -> None:
@@ -31,7 +32,7 @@ def measure_latency(
 
     Args:
         model: Any module; it is not changed.
-        *inputs: What to call it with.
+        *inputs: What to call it with; a copy, made before the clock runs, serves every call.
         min_run_time_s: Seconds to spend on it, after one warm-up call; at least 3 calls are timed.
         threads: Threads that torch may use; the number in force is put back.
 
@@ -47,6 +48,7 @@ def measure_latency(
     min_run_time_s = _checks.real(min_run_time_s, "min_run_time_s", low=0.0, open_low=True)
     threads = _checks.integer(threads, "threads", low=1)
     small = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
+    inputs = copied(inputs)  # the model may write into them
     before, times_s = torch.get_num_threads(), list[float]()
     places = [*small.parameters(), *small.buffers(), *inputs]
     torch.set_num_threads(threads)

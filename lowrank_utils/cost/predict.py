@@ -150,7 +150,8 @@ def _timed(
 
     Of several rounds the fastest counts: interruptions only ever add time.
     """
-    model = copied(model).eval()
+    model, inputs = copied((model, inputs))  # the model may write into its inputs
+    model.eval()
     clock = clock_for(threads)
     now = dict.fromkeys(names, 0.0)  # of the round that runs
     calls: dict[str, list[int]] = {name: [] for name in names}

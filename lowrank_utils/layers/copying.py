@@ -53,7 +53,9 @@ def put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
     Torch's fused encoder layers, which read weights and call no layer, are left.
     """
-    take_over(model.get_submodule(name), layer)
+    old = model.get_submodule(name)
+    take_over(old, layer)
+    _freeze(old, layer)
     if name == "":
         return layer
     model.set_submodule(name, layer)
@@ -62,10 +64,22 @@ def put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 
 def take_over(old: nn.Module, new: nn.Module) -> None:
-    """Give ``new`` the mode, the hooks and what is frozen of ``old``."""
+    """Give ``new`` the mode and hooks of ``old``."""
     for hooks in _HOOKS:
         getattr(new, hooks).update(getattr(old, hooks))
     new._is_full_backward_hook = old._is_full_backward_hook
-    if not any(p.requires_grad for p in old.parameters()):
-        new.requires_grad_(False)
     new.train(old.training)
+
+
+def _freeze(old: nn.Module, new: nn.Module) -> None:
+    """Freeze the factors in ``new`` as the weight of ``old`` is, and a bias as its bias; in place."""
+    trained = dict.fromkeys((False, True), False)  # whether it is a bias: whether one of them is trained
+    for key, p in old.named_parameters():
+        trained[_is_bias(key)] |= p.requires_grad
+    has_bias = any(_is_bias(key) for key, _ in old.named_parameters())
+    for key, p in new.named_parameters():
+        p.requires_grad_(trained[_is_bias(key) and has_bias])
+
+
+def _is_bias(key: str) -> bool:
+    return key.rpartition(".")[2] == "bias"

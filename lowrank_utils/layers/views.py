@@ -156,9 +156,8 @@ class TableView(LayerView):
 
     def dense(self, W: Tensor, bias: Tensor | None) -> nn.Module:
         """A table with another weight; it has no place for a bias."""
-        return nn.Embedding(
-            W.shape[1], len(W), self.layer.padding_idx, _weight=W.T.to(self.weight.dtype).clone()
-        )
+        told = {key: getattr(self.layer, key) for key in ("padding_idx", "scale_grad_by_freq", "sparse")}
+        return nn.Embedding(W.shape[1], len(W), **told, _weight=W.T.to(self.weight.dtype).clone())
 
     def low_rank(self, A: Tensor, B: Tensor, bias: Tensor | None, *, pivoted: bool = False) -> nn.Module:
         """A table of v rows of r numbers, and a linear layer from r to d: r (v + d) numbers."""

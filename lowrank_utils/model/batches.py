@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lowrank_utils import _checks
 
@@ -60,8 +61,11 @@ def _mapped(thing: Any, change: Callable[[Tensor], Tensor], place: Tensor) -> An
         return change(thing)
     if isinstance(thing, Mapping):
         return {key: _mapped(value, change, place) for key, value in thing.items()}
+    if isinstance(thing, PackedSequence):
+        _checks.packed(thing)
     if isinstance(thing, tuple | list):
-        return type(thing)(_mapped(value, change, place) for value in thing)
+        make = getattr(thing, "_make", type(thing))  # a named tuple takes its parts one by one
+        return make(_mapped(value, change, place) for value in thing)
     return thing.to(place.device) if hasattr(thing, "to") else thing
 
 
@@ -94,7 +98,8 @@ def batches(X: Any, y: Any = None, *, size: int | None = None) -> Iterator[Batch
 
     Raises:
         TypeError: If X is neither samples nor iterable.
-        ValueError: If y does not match X, or is given where the batches hold the labels.
+        ValueError: If y does not match X, or is given where the batches hold the labels, or a tensor in X is
+            to be cut into batches that has not one entry a sample.
     """
     if is_samples(X):
         yield from _sliced(X, y, size)
@@ -131,17 +136,21 @@ def _sliced(X: Any, y: Any, size: int | None) -> Iterator[Batch]:
     if step >= len(whole):
         yield whole
         return
+    for tensor in (*_tensors(whole.inputs), *_tensors(whole.labels)):
+        if tensor.ndim > 0:
+            _checks.one_a_sample(tensor.shape, len(whole), step)
     for start in range(0, len(whole), step):
         yield Batch(_part(whole.inputs, start, step), _part(whole.labels, start, step))
 
 
 def _part(thing: Any, start: int, step: int) -> Any:
     if isinstance(thing, Tensor | np.ndarray):
-        return thing[start : start + step]
+        return thing[start : start + step] if thing.ndim > 0 else thing
     if isinstance(thing, Mapping):
         return {key: _part(value, start, step) for key, value in thing.items()}
-    if isinstance(thing, tuple):
-        return tuple(_part(value, start, step) for value in thing)
+    if isinstance(thing, tuple | list):
+        make = getattr(thing, "_make", type(thing))
+        return make(_part(value, start, step) for value in thing)
     return thing
 
 
@@ -182,4 +191,4 @@ def cross_entropy(outputs: Any, batch: Batch, temperature: float = 1.0) -> Tenso
         told = f"outputs of shape {shape} and labels of shape {tuple(y.shape)} and dtype {y.dtype}"
         raise ValueError(f"{told} must be logits (..., C), C >= 2, and integers (...), or loss must be given")
     scores = outputs.reshape(-1, shape[-1]) / temperature
-    return nn.functional.cross_entropy(scores, y.reshape(-1), reduction="sum", ignore_index=IGNORED)
+    return nn.functional.cross_entropy(scores, y.reshape(-1).long(), reduction="sum", ignore_index=IGNORED)

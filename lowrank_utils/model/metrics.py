@@ -47,7 +47,8 @@ def joined(parts: Sequence[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
             raise TypeError(f"net(X) and y must be tensors for a metric of logits, not {kinds}")
     if not parts or not sum(labels.numel() for _, labels in parts):
         _checks.no_samples()
-    return torch.cat([outputs for outputs, _ in parts]), torch.cat([labels for _, labels in parts])
+    outputs, y = torch.cat([outputs for outputs, _ in parts]), torch.cat([labels for _, labels in parts])
+    return outputs, y if y.is_floating_point() else y.long()  # else a label 156 of uint8 equals -100
 
 
 def logits(net: nn.Module, X: Tensor) -> Tensor:

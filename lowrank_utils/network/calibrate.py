@@ -60,17 +60,18 @@ def calibrate(
             over rows, all rows of a sample have one g, and E[g g^T] has at most samples x directions ranks:
             if that is fewer than the layer has outputs, a cut hides its error where the estimate is blind.
         mask: A callable(inputs) -> (N, T), True where a position counts and False where it fills up a batch;
-            by default the ``attention_mask`` of a batch with named arguments, else every position.
+            by default the ``attention_mask`` of a batch with named arguments, else every position. A padded
+            nn.TransformerEncoder needs one: torch drops such positions in eval mode, here they are run.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
 
     Returns:
-        ``{dotted name: Moments}`` of each layer that was called.
+        ``{dotted name: Moments}`` of each layer that was called, with one row at least.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If there are no samples or no layer, a number is out of range, an input is not finite, or
-            the labels are no classes and there is no ``loss``.
+        ValueError: If there are no samples or no layer, a number is out of range, an input or a gradient
+            is not finite, or the labels are no classes and there is no ``loss``.
 
     Reference:
         Martens & Grosse 2015 (the two factors of K-FAC); Martens 2020 (the Gauss-Newton matrix of an output).
@@ -125,11 +126,13 @@ def calibrate(
             inputs.forget()
     if samples == 0:
         _checks.no_samples()
+    for name in [name for name, moments in found.items() if moments.rows == 0]:
+        del found[name]  # an expert that was never chosen
     for name, moments in found.items():
-        if not bool(moments.mean.isfinite().all()):
-            raise ValueError(f"inputs of layer {name!r} have nan or inf in them; all must be finite")
+        _checks.finite_in(name, "inputs", moments.mean)
         moments.samples = samples
         if moments.gradient is not None:
+            _checks.finite_in(name, "gradients", moments.gradient)
             moments.gradient /= moments.rows * directions
             if target is None and not bool(moments.gradient.any()):
                 moments.gradient = None  # nothing to differentiate
@@ -183,7 +186,10 @@ def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
         layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> Tensor | None:
         seen = layer_view(layer)
-        moments = inputs.add(name, seen, hooked_input(args, kwargs))
+        if torch._C._current_graph_task_id() == -1:
+            moments = inputs.add(name, seen, hooked_input(args, kwargs))
+        else:  # activation checkpointing runs it again in the backward pass
+            moments = inputs.found[name]
         if not torch.is_grad_enabled():
             return None
         if moments.gradient is None:

@@ -90,8 +90,9 @@ def cascade(
 
     Raises:
         TypeError: If a rank is no integer, or ``residual`` no mapping.
-        ValueError: If a layer does not exist, has no moments or is shared, a rank is out of range, or a
-            residual's module is not called before the layer, or on another shape than its output's.
+        ValueError: If a layer does not exist, has no moments or is shared, a rank is out of range, the data
+            are not finite, or a residual's module is not called before the layer, or on another shape than
+            its output's.
 
     Reference:
         Izenman 1975 (reduced-rank regression).
@@ -210,6 +211,9 @@ def _cascaded(
         groups = pair.by_blocks(order[1:]) if by_blocks else pair.whole(order[1:])
         for group, parts in groups:
             joint = functools.reduce(Joint.and_, parts)
+            for name, mean_out in zip(group, joint.mean_out, strict=True):
+                _checks.finite_in(name, "inputs", joint.mean)
+                _checks.finite_in(name, "outputs", mean_out)
             for i, name in enumerate(group):
                 new[name] = rule.later(name, layer_view(dense.get_submodule(name)), joint, parts, i)
                 pair.put(name, new[name])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
+from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.holding import holding, linear_of
 
 _CONVOLUTIONS = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
@@ -26,7 +27,8 @@ def from_exported(program: Any) -> nn.Module:
     was decomposed further (``run_decompositions``), whose products are ``addmm`` and ``convolution``.
 
     Args:
-        program: From ``torch.export.export`` or ``torch.export.load``; it is not changed.
+        program: From ``torch.export.export`` or ``torch.export.load``; it is not changed,
+            and shares no tensor with what is returned.
 
     Raises:
         TypeError: If ``program`` is no exported program.
@@ -39,7 +41,7 @@ def from_exported(program: Any) -> nn.Module:
     """
     if not isinstance(program, torch.export.ExportedProgram):
         _checks.type_error("program", program, "a torch.export.ExportedProgram")
-    body = program.module(check_guards=False)
+    body = copied(program.module(check_guards=False))  # its tensors are those of the program
     graph = body.graph
     weights = {node: str(node.target) for node in graph.nodes if node.op == "get_attr"}
     paths = list(weights.values())

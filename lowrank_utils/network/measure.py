@@ -31,7 +31,8 @@ Measure = Callable[[Any, Any], Any]
 
 def squared_change(outputs: Tensor, dense: Tensor) -> float:
     """Mean over samples of ||f'(x) - f(x)||^2."""
-    return float((outputs.double() - dense.double()).square().sum()) / len(dense)
+    wide = torch.complex128 if dense.is_complex() else torch.float64
+    return float((outputs.to(wide) - dense.to(wide)).abs().square().sum()) / len(dense)
 
 
 def kl_divergence(outputs: Tensor, dense: Tensor) -> float:

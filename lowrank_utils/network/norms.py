@@ -73,7 +73,7 @@ def _mend(small: nn.Module, dense: nn.Module, data: Sequence[Batch]) -> None:
 
     def bring_back(name: str, a: Tensor, v: Tensor) -> None:
         if name in wanted:
-            _set(ours[name], theirs[name], wanted[name], (a, v))
+            _set(name, ours[name], theirs[name], wanted[name], (a, v))
         waiting.discard(name)
         if not waiting:
             raise _Reached
@@ -85,15 +85,16 @@ def _mend(small: nn.Module, dense: nn.Module, data: Sequence[Batch]) -> None:
         for name in wanted:
             seen |= _inputs_of_norms(small, data, last=name)
             if name in seen:
-                _set(ours[name], theirs[name], wanted[name], seen[name])
+                _set(name, ours[name], theirs[name], wanted[name], seen[name])
     for name in wanted:
         if name not in seen:
             _checks.value_error("small", small, f"a model that calls its batch norm {name!r}, as dense does")
 
 
-def _set(new: Any, norm: Any, wanted: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor]) -> None:
+def _set(name: str, new: Any, norm: Any, wanted: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor]) -> None:
     """The statistics of one norm, from the mean and variance of its channels in the dense model, and now."""
     (mean, variance), (a, v) = wanted, seen
+    _checks.finite_in(name, "inputs", variance + v)
     old = norm.running_var.double() + norm.eps
     s = old * v / variance.clamp_min(torch.finfo(old.dtype).tiny)
     alive = (variance > 0) & (v > 0)  # a channel that never moves keeps its variance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,8 @@ def find_rank(
 
     at_rank: Callable[[int], object]  # score of the model with this rank
     if callable(metric):
+        if isinstance(X, Iterator):
+            X = list(X)  # every rank runs through it
         call = on_data(metric, X, y)
         baseline = _scored(nested.check_called(call), "of the full model")
 

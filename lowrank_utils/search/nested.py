@@ -112,7 +112,8 @@ class Replay:
         def reached(*args: Tensor, **kwargs: Tensor) -> Tensor:
             self.inputs.append(hooked_input(args, kwargs).clone())
             output: Tensor = forward(*args, **kwargs)
-            self.shape = output.shape
+            if not output.is_nested:  # padded rows left out: no shape, and no replay
+                self.shape = output.shape
             return output
 
         modules = list(self.model.modules())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,21 +66,23 @@ def sweep(
     r"""``task(**point)`` at every point of a grid, such as layer x rank x seed.
 
     Each call starts from generators (torch, numpy, random) seeded by its own point, on one thread: what it
-    returns hangs neither on the order nor on who runs it, and is the same on one core and on a cluster. A
-    task that raises is tried again, and noted if it keeps failing; the others go on.
+    returns hangs neither on the order nor on who runs it, and is the same on one core and on a cluster. The
+    seed is taken of what the values print as, a function being its qualified name. A task that raises is
+    tried again, and noted if it keeps failing; the others go on.
 
     ``joblib`` runs the tasks, so its backends do: ``with joblib.parallel_config(backend="dask"): ...`` sends
-    them to a Dask cluster, Ray registers itself likewise.
+    them to a Dask cluster; for Ray call ``ray.util.joblib.register_ray()`` first.
 
     Args:
         task: Called with the point's values by name. For processes of their own it must be a function of a
             module, and what it closes over is sent along.
-        axes: ``{name: values}``; the last axis varies fastest.
+        axes: ``{name: values}``; the last axis varies fastest. Values print as the same in every process:
+            numbers, texts, functions, classes, objects with a ``__repr__`` of their own.
         n_jobs: Processes, as in ``joblib.Parallel``; None for what ``joblib.parallel_config`` says, else one.
         retries: How often a task that raised is tried again.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument is of the wrong type, or a value prints as an address in memory.
         ValueError: If there is no axis, one has no values, or a number is out of range.
 
     Example:
@@ -92,11 +95,19 @@ def sweep(
     if not isinstance(axes, Mapping):
         _checks.type_error("axes", axes, "a mapping {name: values}")
     retries = _checks.integer(retries, "retries", low=0)
+    for name, values in axes.items():
+        if not isinstance(values, Iterable):
+            _checks.type_error(f"axes[{name!r}]", values, "a list of values")
     lists = {name: list(values) for name, values in axes.items()}
     if not lists or not all(lists.values()):
         _checks.value_error("axes", lists, "a mapping with at least one axis, and values on each")
     points = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-    jobs = (delayed(_tried)(task, point, retries) for point in points)
+    texts = {
+        name: [_text(value, f"axes[{name!r}][{i}]") for i, value in enumerate(values)]
+        for name, values in lists.items()
+    }
+    seeds = [_seed_of(dict(zip(texts, told, strict=True))) for told in itertools.product(*texts.values())]
+    jobs = (delayed(_tried)(task, *where, retries) for where in zip(points, seeds, strict=True))
     results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     values, failed, tries = [], dict[int, str](), []
     with tqdm(points, desc="sweep", unit="task", leave=False, delay=1.0) as bar:
@@ -108,14 +119,14 @@ def sweep(
     return Sweep(tuple(points), tuple(values), failed, tuple(tries))
 
 
-def _tried(task: Callable[..., Any], point: Point, retries: int) -> tuple[Any, str, int]:
+def _tried(task: Callable[..., Any], point: Point, seed: int, retries: int) -> tuple[Any, str, int]:
     """What the task returns, the last error's words, and the number of calls."""
     threads, error = torch.get_num_threads(), ""
     torch.set_num_threads(1)
     try:
         with generators_kept():
             for calls in range(1, retries + 2):
-                _seed(point)
+                _start(seed)
                 try:
                     return task(**point), "", calls
                 except Exception as raised:
@@ -125,9 +136,37 @@ def _tried(task: Callable[..., Any], point: Point, retries: int) -> tuple[Any, s
     return None, error, retries + 1
 
 
-def _seed(point: Point) -> None:
-    """Every generator from the point alone; Python's own hash of a text differs from process to process."""
-    number = int.from_bytes(hashlib.sha256(repr(sorted(point.items())).encode()).digest()[:4], "big")
-    torch.manual_seed(number)
-    np.random.seed(number)
-    random.seed(number)
+def _text(value: Any, name: str) -> str:
+    """What a value prints as, the same in every process: that of a plain value is its repr."""
+    if isinstance(value, np.generic):
+        value = value.item()  # 0, and not np.int64(0)
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if type(value) in (tuple, list):
+        inner = [_text(part, f"{name}[{i}]") for i, part in enumerate(value)]
+        if type(value) is list:
+            return f"[{', '.join(inner)}]"
+        return f"({inner[0]},)" if len(inner) == 1 else f"({', '.join(inner)})"
+    if type(value) is dict:
+        pairs = (f"{key!r}: {_text(part, f'{name}[{key!r}]')}" for key, part in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    text = repr(value)
+    if " at 0x" in text and not isinstance(value, str | bytes):
+        limit = (
+            "a number, a text, a function, or what has a __repr__ of its own, without an address in memory"
+        )
+        _checks.type_error(name, value, limit)
+    return text
+
+
+def _seed_of(texts: Mapping[str, str]) -> int:
+    """A seed from the point alone; Python's own hash of a text differs from process to process."""
+    told = ", ".join(f"({name!r}, {texts[name]})" for name in sorted(texts))
+    return int.from_bytes(hashlib.sha256(f"[{told}]".encode()).digest()[:4], "big")
+
+
+def _start(seed: int) -> None:
+    """Every generator from this seed."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)

@@ -31,6 +31,7 @@ def folder(tmp_path_factory):
         arrays |= {f"X_{part}": X[rows].numpy(), f"y_{part}": y[rows].numpy()}
     np.savez(path / "data.npz", **arrays)
     np.savez(path / "val.npz", X_val=arrays["X_val"], y_val=arrays["y_val"])
+    np.savez(path / "int32.npz", X_val=arrays["X_val"], y_val=arrays["y_val"].astype("int32"))
     np.savez(path / "other.npz", X=arrays["X_val"])
     np.savez(path / "short.npz", X_val=arrays["X_val"], y_val=arrays["y_val"][:5])
     np.savez(path / "wide.npz", X_val=np.zeros((4, 13), "float32"), y_val=np.zeros(4, "int64"))
@@ -104,6 +105,14 @@ def test_compress_says_what_it_did(folder, capsys, tmp_path):
     assert out.splitlines()[1].split()[0] == "0" and "written: " in out
 
 
+def test_labels_of_another_integer_dtype(folder, capsys, tmp_path):
+    cards = []
+    for data in ("val.npz", "int32.npz"):
+        words = ["compress", "net.pt2", "--data", data, "--max-drop", "0.02", "--quiet", "--json"]
+        cards.append(json.loads(run(folder[0], capsys, *words, output=tmp_path / "small.pt2")[1]))
+    assert cards[0] == cards[1] and cards[0]["feasible"]
+
+
 def test_nothing_found_is_exit_code_1_and_writes_nothing(capsys, tmp_path):
     torch.manual_seed(0)
     net = nn.Linear(2, 2)  # no rank of it saves numbers
@@ -137,6 +146,7 @@ COMPRESS = [
     ("--data val.npz --skip 9", "argument --skip: 9 must be"),
     ("--data val.npz --max-drop -1", "argument --max-drop: -1.0 must be"),
     ("--data val.npz --max-drop nan", "argument --max-drop: nan must be"),
+    ("--data val.npz --max-drop inf", "argument --max-drop: inf must be a finite number >= 0"),
     ("--data val.npz --max-drop a", "argument --max-drop: invalid"),
     ("--data val.npz --output o.pt", "argument --output: .*o.pt"),
     ("--data val.npz --metric f1", "argument --metric: invalid"),

@@ -96,6 +96,14 @@ def test_rows_of_each_call_count():
     assert found.layers["layer"] == pytest.approx(dense / pair, rel=1e-6)
 
 
+def test_inputs_stay_as_they_are_where_the_model_works_in_place():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(40, 30))
+    x = torch.randn(4, 40)
+    given = x.clone()
+    predict_speedup(model, 2, x, machine=ideal())
+    assert torch.equal(x, given) and bool((x < 0).any())
+
+
 def test_one_rank_goes_where_it_saves():
     net = net_of(64, 64, 2)  # of 2 x 64 rank 8 saves nothing
     assert set(predict_speedup(net, 8, torch.zeros(1, 64), machine=ideal()).layers) == {"0"}

@@ -7,7 +7,7 @@ import torch
 from oracles import snapshot
 from torch import nn
 
-from lowrank_utils import Net, Speed, measure_speed
+from lowrank_utils import Net, Speed, measure_latency, measure_speed
 from lowrank_utils.cost import latency, speed
 
 
@@ -64,6 +64,30 @@ def test_latency_waits_in_each_timed_call(monkeypatch):
     latency.measure_latency(nn.Linear(4, 4), torch.ones(1, 4), min_run_time_s=1e-9)
     assert waits[0] == 3  # weight, bias, input
     assert calls == [1, 2, 2, 3, 3, 4]  # after the warm-up, then once between start and stop
+
+
+@pytest.mark.parametrize("measure", [measure_latency, measure_speed])
+def test_inputs_stay_as_they_are_where_the_model_works_in_place(measure):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(40, 3))
+    x = torch.randn(4, 40)
+    given = x.clone()
+    measure(model, x, min_run_time_s=1e-6)
+    assert torch.equal(x, given) and bool((x < 0).any())
+
+
+def test_inputs_keep_their_layout_and_one_tensor_given_twice_stays_one():
+    """Either would change which kernels run, and so the time."""
+    seen = []
+
+    class Watch(nn.Module):
+        def forward(self, x, y):
+            seen.append((x is y, x.stride()))
+
+    x = torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    measure_latency(Watch(), x, x, min_run_time_s=1e-9)
+    rows = torch.zeros(1, 3).expand(2, 3)
+    measure_latency(Watch(), rows, rows, min_run_time_s=1e-9)
+    assert set(seen) == {(True, x.stride()), (True, (0, 1))}
 
 
 @pytest.mark.parametrize(

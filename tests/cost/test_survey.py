@@ -49,6 +49,14 @@ def test_times_of_linear_layers():
     assert str(found).count(" x\n") >= 2 and "times as fast" in str(found)
 
 
+def test_inputs_stay_as_they_are_where_the_model_works_in_place():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(40, 30))
+    x = torch.randn(4, 40)
+    given = x.clone()
+    survey(model, x, machine=ideal())
+    assert torch.equal(x, given) and bool((x < 0).any())
+
+
 def test_a_convolution_alone_has_no_prediction():
     assert survey(nn.Conv1d(8, 8, 3), torch.zeros(1, 8, 9), machine=ideal()).prediction is None
 

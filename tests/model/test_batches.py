@@ -1,12 +1,14 @@
 """What a batch is, and how a model is called on it."""
 
 import collections
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from oracles import Lambda
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from lowrank_utils import accuracy, auc, calibrate, cascade, find_rank
@@ -49,6 +51,16 @@ class Packet:
         return Packet(self.x.to(device))
 
 
+class Pair(NamedTuple):
+    x: torch.Tensor
+    scale: torch.Tensor
+
+
+class Labelled(NamedTuple):
+    inputs: torch.Tensor
+    labels: torch.Tensor
+
+
 ONES = torch.ones(23, 1)
 GIVEN = {
     "tensor": (NET, X, Y),
@@ -56,6 +68,13 @@ GIVEN = {
     "pairs": (NET, list(zip(X.split(7), Y.split(7), strict=True)), None),
     "loader": (NET, DataLoader(TensorDataset(X, Y), batch_size=10), None),
     "tuple": (Placed(), (X, ONES), Y),
+    "named tuple": (Placed(), Pair(X, ONES), Y),
+    "pairs of named tuples": (
+        Placed(),
+        [(Pair(X[:9], ONES[:9]), Y[:9]), (Pair(X[9:], ONES[9:]), Y[9:])],
+        None,
+    ),
+    "named pairs": (NET, [Labelled(X[:9], Y[:9]), Labelled(X[9:], Y[9:])], None),
     "pairs of tuples": (Placed(), [((X[:9], ONES[:9]), Y[:9]), ((X[9:], ONES[9:]), Y[9:])], None),
     "mapping": (Named(), {"x": X, "scale": ONES}, Y),
     "mapping with labels": (Named(), {"x": X, "scale": ONES, "labels": Y}, None),
@@ -140,6 +159,30 @@ def test_one_logit():
             accuracy(model, x, torch.arange(40) % 3)
 
 
+SMALL = [torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16]
+
+
+@pytest.mark.parametrize("dtype", [*SMALL, torch.bool])
+def test_integer_labels_of_any_dtype(dtype):
+    y = torch.randint(0, 3, (23,)) if dtype in SMALL else torch.randint(0, 2, (23,))
+    net = NET if dtype in SMALL else nn.Sequential(nn.Linear(6, 2))
+    assert torch.equal(calibrate(net, X, y.to(dtype))["0"].gradient, calibrate(net, X, y)["0"].gradient)
+    assert accuracy(net, X, y.to(dtype)) == accuracy(net, X, y)
+    assert auc(net, X, y.to(dtype)) == auc(net, X, y)
+    options = {"max_drop": 0.1, "max_rank": 2}
+    assert find_rank(net, "0", X, y.to(dtype), **options) == find_rank(net, "0", X, y, **options)
+    seen = []
+    calibrate(net, X, y.to(dtype), loss=lambda outputs, batch: seen.append(batch.labels) or outputs.sum())
+    assert [labels.dtype for labels in seen] == [dtype]  # a loss of one's own is given what one gave
+
+
+def test_a_label_of_a_byte_is_never_the_one_that_does_not_count():
+    scores, y = torch.eye(200), torch.arange(200)  # 156 is -100 in a byte
+    assert accuracy(nn.Identity(), scores, y.to(torch.uint8)) == 1.0
+    scores[156] = scores[0]
+    assert accuracy(nn.Identity(), scores, y.to(torch.uint8)) == accuracy(nn.Identity(), scores, y) == 0.995
+
+
 REGRESSION = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
 
 
@@ -177,6 +220,54 @@ def test_what_is_not_finite_is_named():
         calibrate(huge, X)
 
 
+def test_data_that_are_not_finite_are_named_where_layers_are_refitted():
+    moments = calibrate(NET, X)
+    with pytest.raises(ValueError, match="^inputs of layer '2' have nan or inf in them"):
+        cascade(NET, {"0": 2}, torch.full((3, 6), float("nan")), moments)
+
+
+def test_a_gradient_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match="^gradients of layer '0' have nan or inf in them"):
+        calibrate(NET, X, Y, loss=lambda outputs, batch: outputs.sum() * float("nan"))
+
+
+def test_a_tensor_of_another_length_is_not_cut_along_with_the_samples():
+    """A table that all samples share has no entry for each: the second batch would see another part."""
+
+    class Near(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x, table):
+            return self.q(x) @ self.k(table).T
+
+    for table in (torch.randn(50, 6), torch.randn(1, 6)):
+        told = rf"^X has a tensor of shape \({len(table)}, 6\), but must have one entry for each of the 23"
+        with pytest.raises(ValueError, match=told):
+            calibrate(Near(), {"x": X, "table": table}, batch_size=10)
+        assert calibrate(Near(), {"x": X, "table": table})["k"].rows == len(table)
+        whole = [{"x": X[:10], "table": table}, {"x": X[10:], "table": table}]
+        assert calibrate(Near(), whole)["k"].rows == 2 * len(table)
+
+
+def test_what_is_inside_a_list_and_single_numbers():
+    """A list of tensors is cut as a tuple is; a number of no axis goes to each batch."""
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(6, 3)
+
+        def forward(self, x, others, scale):
+            return self.net((x + others[0]) * scale)
+
+    samples = (X, [X], torch.tensor(2.0))
+    cut, whole = (calibrate(Sum(), samples, batch_size=size)["net"] for size in (5, 23))
+    assert cut.rows == whole.rows == 23
+    assert torch.allclose(cut.covariance, 16 * torch.cov(X.double().T, correction=0), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("data", "labels", "error", "told"),
     [
@@ -190,6 +281,20 @@ def test_impossible_data(data, labels, error, told):
     for function in (accuracy, calibrate):
         with pytest.raises(error, match=told):
             function(NET, data, labels)
+
+
+def test_a_named_tuple_stays_one():
+    moved = Batch(Pair(X, Pair(ONES.numpy(), 3)), None).on(NET).inputs
+    assert type(moved) is Pair and type(moved.scale) is Pair and moved.scale.scale == 3
+    assert torch.equal(moved.x, X) and moved.x is not X and torch.equal(moved.scale.x, ONES)
+
+
+def test_a_packed_sequence_is_named():
+    packed = pack_padded_sequence(torch.randn(3, 4, 6), torch.tensor([4, 2, 1]), batch_first=True)
+    for data in ([(packed, Y[:3])], [((packed,), Y[:3])]):
+        for function in (accuracy, calibrate):
+            with pytest.raises(TypeError, match="^inputs of type PackedSequence must be padded tensors"):
+                function(NET, data)
 
 
 def test_call_gives_the_logits():

@@ -10,10 +10,11 @@ import pytest
 import torch
 from oracles import Lambda, snapshot
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 from zoo import ZOO, case
 
-from lowrank_utils import calibrate
+from lowrank_utils import calibrate, compress_within
 
 FEW = 17  # samples: the oracle runs one forward and one backward for each
 
@@ -395,3 +396,50 @@ def test_a_compiled_model_is_calibrated_as_the_one_in_it():
     plain, compiled = calibrate(net, X), calibrate(torch.compile(net, backend=never), X)
     assert plain.keys() == compiled.keys() == {"0", "2"}
     assert all(torch.equal(plain[k].covariance, compiled[k].covariance) for k in plain)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_changes_nothing(reentrant):
+    """It runs a block again in the backward pass: its rows count once, and its gradients are there."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+            self.block = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+            self.kept = True
+
+        def forward(self, x):
+            x = self.first(x)
+            x = self.block(x) if self.kept else checkpoint(self.block, x, use_reentrant=reentrant)
+            return self.last(x)
+
+    torch.manual_seed(0)
+    model, X, y = Model(), torch.randn(12, 6), torch.randint(0, 3, (12,))
+    plain = calibrate(model, X, y)
+    model.kept = False
+    for name, moments in calibrate(model, X, y).items():
+        assert moments.rows == 12
+        assert torch.equal(moments.covariance, plain[name].covariance), name
+        assert torch.equal(moments.gradient, plain[name].gradient), name
+    assert list(plain) == ["first", "block.0", "block.2", "last"]
+
+
+def test_a_layer_that_gets_no_rows_is_left_out():
+    """An expert that is never chosen has no moments; the others have theirs, and the model can be cut."""
+
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(self.experts[0](x) + self.experts[1](x[:0]).sum())
+
+    torch.manual_seed(0)
+    model, X, y = Experts(), torch.randn(12, 6), torch.randint(0, 3, (12,))
+    for target in ("labels", "outputs", "inputs"):
+        assert list(calibrate(model, X, y, target=target)) == ["experts.0", "head"]
+    small, _ = compress_within(model, X, y, max_drop=1.0)
+    assert torch.equal(small.experts[1].weight, model.experts[1].weight)

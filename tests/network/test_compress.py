@@ -8,7 +8,7 @@ from oracles import full_outputs, outputs_by_truncation, snapshot, truncated
 from torch import nn
 from zoo import ZOO, case
 
-from lowrank_utils import LowRankLinear, break_even_rank, compress, count_params
+from lowrank_utils import LowRankLinear, break_even_rank, calibrate, cascade, compress, count_params
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -166,3 +166,28 @@ def test_impossible_requests(model, ranks, error, message):
         compress(model, ranks)
     assert str(caught.value).startswith(message)
     assert before is None or snapshot(model) == before
+
+
+@pytest.mark.parametrize("pivoted", [False, True])
+@pytest.mark.parametrize(("weight", "bias"), [(True, False), (False, True), (False, False), (True, True)])
+def test_factors_are_frozen_as_the_weight_was_and_the_bias_as_the_bias(weight, bias, pivoted):
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3, bias=False))
+    model[0].weight.requires_grad_(weight)
+    model[0].bias.requires_grad_(bias)
+    model[2].weight.requires_grad_(weight)
+    small = compress(model, {"0": 2, "2": 2}, pivoted=pivoted)
+    wanted = {key: bias if key == "0.bias" else weight for key, _ in small.named_parameters()}
+    assert {key: p.requires_grad for key, p in small.named_parameters()} == wanted
+    if not pivoted:
+        X = torch.randn(30, 6)
+        refitted = cascade(model, {"0": 2, "2": 2}, X, calibrate(model, X))
+        found = {key: p.requires_grad for key, p in refitted.named_parameters()}
+        assert found["0.bias"] is bias and found["0.left"] is found["2.right"] is weight
+
+
+def test_a_table_keeps_how_it_is_trained_and_one_with_a_largest_norm_is_refused():
+    table = nn.Embedding(20, 8, padding_idx=3, scale_grad_by_freq=True, sparse=True)
+    small = compress(table, {"": 4})
+    assert (small[0].padding_idx, small[0].scale_grad_by_freq, small[0].sparse) == (3, True, True)
+    with pytest.raises(ValueError, match="shortens the rows that it reads to a norm of 0.5"):
+        compress(nn.Embedding(20, 8, max_norm=0.5), {"": 8})

@@ -63,6 +63,41 @@ def test_convolutions_as_they_were_told(conv):
     assert torch.allclose(found(x), net(x), atol=1e-12)
 
 
+class Everything(nn.Module):
+    """A batch norm, a parameter, a buffer, a buffer that is not stored, and constants of the forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("seen", torch.zeros(4))
+        self.register_buffer("shift", torch.zeros(4), persistent=False)
+        self.plain = torch.full((4,), 2.0)
+
+    def forward(self, x):
+        self.seen.add_(1)
+        x = self.norm(self.layer(x)) * self.scale + self.shift + self.plain + self.seen
+        return x * torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+
+def test_nothing_is_shared_with_the_program():
+    x = torch.randn(5, 4)
+    program = export(Everything().train(), (x,))
+    kept = {**program.state_dict, **program.constants}
+    before = {name: tensor.clone() for name, tensor in kept.items()}
+    assert len(kept) == 4 + 1 + 3 + 2 + 2  # layer and norm, scale, statistics, buffers, constants
+    found = from_exported(program)
+    places = {tensor.untyped_storage().data_ptr() for tensor in kept.values()}
+    mine = [*found.parameters(), *found.buffers()]
+    mine += [v for part in found.modules() for v in vars(part).values() if isinstance(v, torch.Tensor)]
+    assert not places & {tensor.untyped_storage().data_ptr() for tensor in mine}
+    expected = program.module()(x)  # counts in the program itself
+    for name, tensor in kept.items():
+        tensor.data.copy_(before[name])
+    assert torch.equal(found(x), expected)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.items())
+
+
 def test_a_tied_weight_stays_a_tensor():
     def forward(s, x):
         return s.b(torch.relu(s.a(x))) @ s.b.weight

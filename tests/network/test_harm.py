@@ -291,3 +291,22 @@ def test_bad_harm_for_compress_within():
     ]:
         with pytest.raises(ValueError, match=words):
             compress_within(net, metric=lambda model: 1.0, **kwargs)
+
+
+def test_outputs_that_are_complex():
+    """The squared change is that of both parts."""
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 5)
+
+        def forward(self, x):
+            y = self.layer(x)
+            return torch.complex(torch.zeros_like(y), y)
+
+    torch.manual_seed(0)
+    model, X = Turned(), torch.randn(20, 6)
+    [curve] = measure_harm(model, X, points=None).layers["layer"].curves
+    [plain] = measure_harm(model.layer, X, points=None).layers[""].curves
+    assert curve.measured == pytest.approx(plain.measured, rel=1e-6) and min(curve.measured.values()) > 0

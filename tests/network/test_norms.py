@@ -184,3 +184,13 @@ def test_a_channel_that_moves_in_one_of_the_two_only_keeps_its_variance():
         mended = recalibrate_norms(small, other, X)
         assert mended[1].running_var[0] == other[1].running_var[0]
         assert mended[1].running_var.isfinite().all() and mended[1].running_mean.isfinite().all()
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_data_that_are_not_finite_are_named(batches):
+    model, X = net(), torch.randn(8, 3, 6, 6)
+    small, before = compress(model, {"3": 4}), snapshot(model)
+    X[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="^inputs of layer '1' have nan or inf in them"):
+        recalibrate_norms(small, model, X if batches == 1 else [X, X])
+    assert snapshot(model) == before

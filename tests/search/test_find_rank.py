@@ -475,6 +475,21 @@ def test_the_packages_own_score_is_a_metric():
     assert find_rank(model, layer, X, y, max_drop=0.1, metric=accuracy) == named
 
 
+@pytest.mark.parametrize("method", ["scan", "binary"])
+def test_a_callable_metric_meets_every_batch_of_a_one_shot_iterable_at_every_rank(method):
+    model, layer, X, y, _ = case("mlp, last", 3)
+    pairs = list(zip(X.split(7), y.split(7), strict=True))
+
+    def right(net, data, _):
+        return sum(int((net(inputs).argmax(1) == labels).sum()) for inputs, labels in data)
+
+    options = {"max_drop": 5.0, "metric": right, "method": method}
+    expected = find_rank(model, layer, pairs, **options)
+    assert expected.baseline > 0 and min(expected.curve.values()) > 0
+    for once in (iter(pairs), (pair for pair in pairs)):
+        assert find_rank(model, layer, once, **options) == expected
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_lower_precision_gives_the_curve_of_its_own_truncations(dtype):
     """Weights that are whole numbers, so that half precision has room: rank 2 of 4 in every dtype."""

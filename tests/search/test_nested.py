@@ -9,7 +9,7 @@ from oracles import DTYPES, eps, full_outputs, outputs_by_truncation, snapshot, 
 from torch import nn
 from zoo import ZOO, case
 
-from lowrank_utils import find_rank, measure_harm
+from lowrank_utils import compress, find_rank, measure_harm
 from lowrank_utils.search.nested import NestedLayer
 
 
@@ -190,3 +190,26 @@ def test_a_copy_is_freed_when_nobody_holds_it():
     finally:
         gc.enable()
     assert len(alive) == 1
+
+
+@pytest.mark.parametrize("layer", ["encoder.layers.0.linear1", "encoder.layers.0.linear2", "head"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_that_leaves_out_padded_rows(layer):
+    """In eval mode torch's encoder hands its layers nested tensors, which have no shape."""
+
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.encoder, self.head = nn.TransformerEncoder(block, 1), nn.Linear(8, 3)
+
+        def forward(self, x, padded):
+            return self.head(self.encoder(x, src_key_padding_mask=padded).mean(1))
+
+    torch.manual_seed(0)
+    model, padded = Padded().eval(), torch.arange(6) >= torch.tensor([[6]] + 39 * [[3]])
+    samples, y = (torch.randn(40, 6, 8), padded), torch.randint(0, 3, (40,))
+    for rank, score in find_rank(model, layer, samples, y, max_drop=1.0).curve.items():
+        small = compress(model, {layer: rank})
+        with torch.no_grad():
+            assert score == pytest.approx(float((small(*samples).argmax(1) == y).double().mean())), rank

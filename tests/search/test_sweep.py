@@ -1,7 +1,11 @@
 """Sweeps: the same values on one process and on two, in any order; failures are tried again, and noted."""
 
 import dataclasses
+import functools
+import hashlib
 import random
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -41,6 +45,96 @@ def test_bit_for_bit_on_two_processes_and_with_other_points():
         assert sweep(draws, AXES).values == alone.values
     turned = sweep(draws, {"seed": [1], "rank": [4], "layer": ["b"]})  # one point, in another order of axes
     assert turned.values[0] == alone.values[-1]
+
+
+PLAIN = [
+    0,
+    -1,
+    2.5,
+    1e-9,
+    True,
+    None,
+    "a",
+    "it's",
+    "x at 0x1",
+    b"a",
+    (),
+    (1,),
+    (1, "b"),
+    [],
+    [1, [2]],
+    {"k": (1, 2)},
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=repr)
+def test_the_seed_is_the_hash_of_the_points_repr(value):
+    """What is stored of a sweep hangs on it."""
+    point = {"rank": 3, "layer": value}
+    written = repr(sorted(point.items())).encode()
+    seed = int.from_bytes(hashlib.sha256(written).digest()[:4], "big")
+    found = sweep(lambda **_: torch.initial_seed(), {name: [value] for name, value in point.items()})
+    assert found.values == (seed,)
+
+
+@pytest.mark.parametrize(
+    ("scalar", "plain"),
+    [(np.int64(3), 3), (np.float64(0.5), 0.5), (np.bool_(True), True), (np.str_("a"), "a")],
+)
+def test_a_numpy_scalar_draws_as_the_number_that_it_is(scalar, plain):
+    for axes in ([scalar], [plain]), ([[scalar]], [[plain]]), ([{"k": scalar}], [{"k": plain}]):
+        one, other = (sweep(lambda rank: torch.rand(1).item(), {"rank": values}) for values in axes)
+        assert one.values == other.values
+
+
+FUNCTIONS = """
+import torch
+from torch import nn
+from lowrank_utils import sweep
+
+_ = [object() for _ in range({objects})]  # another address for what follows
+
+def f():
+    pass
+
+values = [f, lambda: None, torch.relu, nn.functional.relu, nn.ReLU, len, (f, 1), [f], {{"act": f}}]
+print(sweep(lambda value, seed: torch.rand(1).item(), {{"value": values, "seed": [0]}}).values)
+"""
+
+
+def test_functions_and_classes_draw_the_same_in_another_process():
+    programs = [FUNCTIONS.format(objects=n) for n in (0, 100_000)]
+    first, second = (
+        subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
+        for text in programs
+    )
+    assert first == second and len(set(eval(first))) == 9
+
+
+class Described:
+    def __repr__(self):
+        return "Described()"
+
+
+def test_an_object_that_describes_itself_is_a_value():
+    draw = {"value": [Described()]}
+    first, second = (sweep(lambda value: torch.rand(1).item(), draw) for _ in range(2))
+    assert first.values == second.values
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ([0, object()], r"axes\['value'\]\[1\]=<object object at 0x.*>"),
+        ([(0, object())], r"axes\['value'\]\[0\]\[1\]=<object object at 0x.*>"),
+        ([{"act": object()}], r"axes\['value'\]\[0\]\['act'\]=<object object at 0x.*>"),
+        ([functools.partial(draws, rank=1)], r"axes\['value'\]\[0\]=functools.partial\(<function draws.*"),
+        ([random.Random(0).seed], r"axes\['value'\]\[0\]=<bound method .*"),
+    ],
+)
+def test_a_value_that_prints_as_an_address_is_refused(values, where):
+    with pytest.raises(TypeError, match=f"^{where} must be a number, a text, a function, or what has a"):
+        sweep(lambda value: 0, {"value": values})
 
 
 def test_generators_and_threads_are_left_alone():
@@ -106,6 +200,7 @@ def test_over():
     [
         ((3, AXES), TypeError, "task=3 must be a function"),
         ((draws, [1, 2]), TypeError, r"axes=\[1, 2\] must be a mapping"),
+        ((draws, {"seed": [0], "rank": 5}), TypeError, r"axes\['rank'\]=5 must be a list of values"),
         ((draws, {}), ValueError, "axes={} must be a mapping with at least one axis"),
         ((draws, {"seed": []}), ValueError, "axes={'seed': \\[\\]} must be"),
     ],
