@@ -78,7 +78,8 @@ def _freeze(old: nn.Module, new: nn.Module) -> None:
         trained[_is_bias(key)] |= p.requires_grad
     has_bias = any(_is_bias(key) for key, _ in old.named_parameters())
     for key, p in new.named_parameters():
-        p.requires_grad_(trained[_is_bias(key) and has_bias])
+        if not trained[_is_bias(key) and has_bias]:
+            p.requires_grad_(False)
 
 
 def _is_bias(key: str) -> bool:
