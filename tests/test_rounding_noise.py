@@ -100,6 +100,7 @@ def test_whole_numbers_integers_and_plain_arithmetic_stay():
         lambda x: torch.func.vmap(lambda row: x @ row)(x),
         lambda x: torch.func.vmap(torch.func.grad(lambda row: (x @ row).tanh().sum()))(x),
         lambda x: torch.nn.functional.layer_norm(x, (9,)),
+        lambda x: torch.ops.aten.silu_backward(x, x),
     ],
 )
 def test_it_reaches(run):

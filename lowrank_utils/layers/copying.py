@@ -83,4 +83,4 @@ def _freeze(old: nn.Module, new: nn.Module) -> None:
 
 
 def _is_bias(key: str) -> bool:
-    return key.rpartition(".")[2] == "bias"
+    return key.rpartition(".")[2] in ("bias", "start", "shift")  # a pivoted layer keeps it in two parts

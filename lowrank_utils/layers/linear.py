@@ -193,8 +193,10 @@ class LowRankLinear(nn.Module):
         factors = [self.right, self.left] if self.core is None else [self.right, self.core, self.left]
         layers = []
         for W in factors:
-            layer = linear_of(W, self.bias if W is self.left else None)
-            layers.append(layer.requires_grad_(W.requires_grad))
+            layers.append(linear_of(W, self.bias if W is self.left else None))
+            layers[-1].weight.requires_grad_(W.requires_grad)
+        if self.bias is not None:
+            layers[-1].bias.requires_grad_(self.bias.requires_grad)
         return nn.Sequential(*layers).train(self.training)
 
     @torch.no_grad()

@@ -176,7 +176,11 @@ class PivotedLinear(nn.Module):
         A, B = balanced_factors(R @ self.pivots.double(), self.rank)  # (r, r), (r, n)
         layer = LowRankLinear.from_factors((Q @ A).to(mixed), B.to(mixed), self.bias)
         plain = layer.to_sequential().train(self.training)
-        return plain if self.pivots.requires_grad else plain.requires_grad_(False)
+        for factor in plain:
+            factor.weight.requires_grad_(self.pivots.requires_grad)
+        if self.start is not None:
+            plain[-1].bias.requires_grad_(self.start.requires_grad)
+        return plain
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:

@@ -37,9 +37,7 @@ class Batch:
 
     def __len__(self) -> int:
         """Samples: the length of the first tensor."""
-        for tensor in _tensors(self.inputs):
-            return len(tensor)
-        return 0
+        return next((len(tensor) for tensor in _tensors(self.inputs) if tensor.ndim > 0), 0)
 
     def on(self, model: nn.Module) -> Batch:
         """The same on the model's device, floating numpy arrays in its dtype; inputs are copies.
@@ -136,21 +134,23 @@ def _sliced(X: Any, y: Any, size: int | None) -> Iterator[Batch]:
     if step >= len(whole):
         yield whole
         return
-    for tensor in (*_tensors(whole.inputs), *_tensors(whole.labels)):
-        if tensor.ndim > 0:
-            _checks.one_a_sample(tensor.shape, len(whole), step)
     for start in range(0, len(whole), step):
-        yield Batch(_part(whole.inputs, start, step), _part(whole.labels, start, step))
+        inputs, labels = (_part(thing, start, step, len(whole)) for thing in (whole.inputs, whole.labels))
+        yield Batch(inputs, labels)
 
 
-def _part(thing: Any, start: int, step: int) -> Any:
-    if isinstance(thing, Tensor | np.ndarray):
-        return thing[start : start + step] if thing.ndim > 0 else thing
+def _part(thing: Any, start: int, step: int, samples: int) -> Any:
+    """The samples of one batch; a number, and an object that is given as it is, go to each batch."""
+    if isinstance(thing, Tensor | np.ndarray) and thing.ndim > 0:
+        _checks.one_a_sample(thing.shape, samples, step)
+        return thing[start : start + step]
     if isinstance(thing, Mapping):
-        return {key: _part(value, start, step) for key, value in thing.items()}
+        return {key: _part(value, start, step, samples) for key, value in thing.items()}
+    if isinstance(thing, PackedSequence):
+        _checks.packed(thing)
     if isinstance(thing, tuple | list):
         make = getattr(thing, "_make", type(thing))
-        return make(_part(value, start, step) for value in thing)
+        return make(_part(value, start, step, samples) for value in thing)
     return thing
 
 

@@ -186,11 +186,13 @@ def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
         layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> Tensor | None:
         seen = layer_view(layer)
-        again = torch._C._current_graph_task_id() != -1 and name in inputs.found
-        if again:  # activation checkpointing runs a block once more in the backward pass
+        backward = torch._C._current_graph_task_id() != -1
+        if backward and name in inputs.met:  # activation checkpointing runs a block once more
             moments = inputs.found[name]
         else:
             moments = inputs.add(name, seen, hooked_input(args, kwargs))
+        if not backward:
+            inputs.met.add(name)
         if not torch.is_grad_enabled():
             return None
         if moments.gradient is None:

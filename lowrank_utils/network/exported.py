@@ -57,7 +57,9 @@ def from_exported(program: Any) -> nn.Module:
         W = _tensor(body, weights[weight])
         b = None if bias is None else _tensor(body, weights[bias])
         layer = linear_of(W, b) if name == "linear" else _convolution(calls[0], _CONVOLUTIONS[name], W, b)
-        layer.requires_grad_(W.requires_grad)
+        layer.weight.requires_grad_(W.requires_grad)
+        if b is not None:
+            layer.bias.requires_grad_(b.requires_grad)
         where = _free_name(body, weights[weight], bias and weights[bias], name)
         body.set_submodule(where, layer)
         for call in calls:

@@ -23,6 +23,7 @@ class Inputs:
         self.found, self.leaders = found, dict[str, str]()
         self.last: tuple[Tensor, int, str, int] | None = None  # input, its version, whose, rows before it
         self.mask: Tensor | None = None  # of this batch, (N, T)
+        self.met = set[str]()  # layers that the forward pass of this batch has called
 
     def add(self, name: str, seen: LayerView, input: Tensor) -> Moments:
         """Moments of a layer with the rows of one more input.
@@ -50,6 +51,7 @@ class Inputs:
     def forget(self) -> None:
         """Let go of the last input: a batch is over."""
         self.last = None
+        self.met.clear()
 
     def _leader(self, name: str, seen: LayerView, input: Tensor) -> Moments | None:
         """Whose sums are those of this layer, if it adds this input."""

@@ -140,7 +140,7 @@ def _text(value: Any, name: str) -> str:
     """What a value prints as, the same in every process: that of a plain value is its repr."""
     if isinstance(value, np.generic):
         value = value.item()  # 0, and not np.int64(0)
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type):
+    if isinstance(value, types.FunctionType) or _of_a_class(value):
         return f"{value.__module__}.{value.__qualname__}"
     if type(value) in (tuple, list):
         inner = [_text(part, f"{name}[{i}]") for i, part in enumerate(value)]
@@ -148,8 +148,10 @@ def _text(value: Any, name: str) -> str:
             return f"[{', '.join(inner)}]"
         return f"({inner[0]},)" if len(inner) == 1 else f"({', '.join(inner)})"
     if type(value) is dict:
-        pairs = (f"{key!r}: {_text(part, f'{name}[{key!r}]')}" for key, part in value.items())
+        pairs = (f"{_text(key, name)}: {_text(part, f'{name}[{key!r}]')}" for key, part in value.items())
         return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, set | frozenset) and value:  # texts have another order in each process
+        return f"{type(value).__name__}{sorted(_text(part, name) for part in value)}"
     text = repr(value)
     if " at 0x" in text and not isinstance(value, str | bytes):
         limit = (
@@ -157,6 +159,11 @@ def _text(value: Any, name: str) -> str:
         )
         _checks.type_error(name, value, limit)
     return text
+
+
+def _of_a_class(value: Any) -> bool:
+    """Whether this is a function like torch.relu: written in C, and a method of a class, not of an object."""
+    return isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, type | None)
 
 
 def _seed_of(texts: Mapping[str, str]) -> int:

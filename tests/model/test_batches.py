@@ -263,9 +263,31 @@ def test_what_is_inside_a_list_and_single_numbers():
             return self.net((x + others[0]) * scale)
 
     samples = (X, [X], torch.tensor(2.0))
-    cut, whole = (calibrate(Sum(), samples, batch_size=size)["net"] for size in (5, 23))
-    assert cut.rows == whole.rows == 23
-    assert torch.allclose(cut.covariance, 16 * torch.cov(X.double().T, correction=0), rtol=1e-5, atol=1e-6)
+    first = {"scale": torch.tensor(2.0), "x": X, "others": [X]}
+    for data, size in ((samples, 5), (samples, 23), (first, 5)):
+        found = calibrate(Sum(), data, batch_size=size)["net"]
+        assert found.rows == 23
+        wanted = 16 * torch.cov(X.double().T, correction=0)
+        assert torch.allclose(found.covariance, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_object_that_is_given_as_it_is_may_hold_tensors_of_any_length():
+    class Table:
+        def __init__(self):
+            self.numbers = torch.ones(50)
+
+        def to(self, device):
+            return self
+
+    class Takes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(6, 3)
+
+        def forward(self, x, table):
+            return self.net(x) * table.numbers.mean()
+
+    assert calibrate(Takes(), (X, Table()), Y, batch_size=10)["net"].rows == 23
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from oracles import full_outputs, outputs_by_truncation, snapshot, truncated
 from torch import nn
 from zoo import ZOO, case
 
-from lowrank_utils import LowRankLinear, break_even_rank, calibrate, cascade, compress, count_params
+from lowrank_utils import (
+    LowRankLinear,
+    break_even_rank,
+    calibrate,
+    cascade,
+    compress,
+    count_params,
+    to_plain,
+)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -176,8 +184,11 @@ def test_factors_are_frozen_as_the_weight_was_and_the_bias_as_the_bias(weight, b
     model[0].bias.requires_grad_(bias)
     model[2].weight.requires_grad_(weight)
     small = compress(model, {"0": 2, "2": 2}, pivoted=pivoted)
-    wanted = {key: bias if key == "0.bias" else weight for key, _ in small.named_parameters()}
-    assert {key: p.requires_grad for key, p in small.named_parameters()} == wanted
+    for made in (small, to_plain(small)):
+        biases = [key for key, _ in made.named_parameters() if key.endswith(("bias", "start", "shift"))]
+        wanted = {key: bias if key in biases else weight for key, _ in made.named_parameters()}
+        assert {key: p.requires_grad for key, p in made.named_parameters()} == wanted
+        assert biases == (["0.start", "0.shift"] if pivoted and made is small else biases[:1])
     if not pivoted:
         X = torch.randn(30, 6)
         refitted = cascade(model, {"0": 2, "2": 2}, X, calibrate(model, X))

@@ -63,6 +63,8 @@ PLAIN = [
     (1, "b"),
     [],
     [1, [2]],
+    len,
+    torch.nn.ReLU,
     {"k": (1, 2)},
 ]
 
@@ -98,6 +100,7 @@ def f():
     pass
 
 values = [f, lambda: None, torch.relu, nn.functional.relu, nn.ReLU, len, (f, 1), [f], {{"act": f}}]
+values += [{{f: 1}}, {{"some", "texts", "in", "a", "set"}}, frozenset("abcdefgh")]
 print(sweep(lambda value, seed: torch.rand(1).item(), {{"value": values, "seed": [0]}}).values)
 """
 
@@ -108,7 +111,7 @@ def test_functions_and_classes_draw_the_same_in_another_process():
         subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
         for text in programs
     )
-    assert first == second and len(set(eval(first))) == 9
+    assert first == second and len(set(eval(first))) == 12
 
 
 class Described:
@@ -130,6 +133,8 @@ def test_an_object_that_describes_itself_is_a_value():
         ([{"act": object()}], r"axes\['value'\]\[0\]\['act'\]=<object object at 0x.*>"),
         ([functools.partial(draws, rank=1)], r"axes\['value'\]\[0\]=functools.partial\(<function draws.*"),
         ([random.Random(0).seed], r"axes\['value'\]\[0\]=<bound method .*"),
+        ([[].append], r"axes\['value'\]\[0\]=<built-in method append of list .*"),
+        ([{object(): 1}], r"axes\['value'\]\[0\]=<object object at 0x.*>"),
     ],
 )
 def test_a_value_that_prints_as_an_address_is_refused(values, where):
