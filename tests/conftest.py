@@ -28,8 +28,11 @@ FLAGS = (
 def pytest_configure(config: pytest.Config) -> None:
     """Measure the notebooks and compare their figures; with ROUNDING_NOISE=16:0 run them under noise.
 
-    Registered by hand, because a plugin that is named here would see this folder's tests only.
+    Registered by hand, because a plugin that is named here would see this folder's tests only. Each worker,
+    and each kernel, has one thread for numpy too: two workers with two threads each wait for each other, and
+    small decompositions take twenty times as long.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     config.pluginmanager.register(budgets)
     config.pluginmanager.register(figures)
     if os.environ.get("ROUNDING_NOISE"):
