@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from zoo import ZOO, case
 
 from lowrank_utils import calibrate, cascade, unpack_attention
-from lowrank_utils.network import stream
+from lowrank_utils.network import kept, stream
 
 D = torch.float64
 
@@ -284,7 +284,7 @@ def test_layers_that_read_one_tensor_share_a_covariance(monkeypatch):
 
 
 def test_what_does_not_fit_into_memory_is_on_disk_for_a_while(monkeypatch, tmp_path):
-    monkeypatch.setattr(stream.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kept.tempfile, "tempdir", str(tmp_path))
     model, X, moments, ranks = made(CUT["residual blocks"])
     monkeypatch.setattr(MODULE, "FEW", -1)
     written = []
