@@ -37,7 +37,7 @@ def _energy(answer: object) -> str | None:
         return hint
     if not 0 <= value <= 1:
         return "a relative error is a fraction from 0 to 1; see the section on the error."
-    return f"an error of {value:g} keeps 1 - {value:g}^2 = {1 - value**2:.4g} of the energy, not {ENERGY}."
+    return f"an error of {value:g} keeps 1 - {value:g}^2 = {1 - value**2:.6g} of the energy, not {ENERGY}."
 
 
 def _shuffle(answer: object) -> str | None:

@@ -149,8 +149,12 @@ def _judge_error(error: float, before: Tensor, after: Tensor) -> str | None:
         "this is 1.96 standard errors; give one.": 1.96 * right,
         "divide by the root of the number of samples, not by the number.": spread / size,
     }
-    hint = named(error, slips, rel_tol=6e-3)
-    return hint or f"an error of {error:.4f} came; take the spread of before - after, sample by sample."
+    if hint := named(error, slips, rel_tol=6e-3):
+        return hint
+    way = "take the spread of before - after, sample by sample"
+    if math.isclose(error, right, rel_tol=0.1):
+        return f"an error of {error:.5f} is near; {way}, and no random draws, which have luck in them."
+    return f"an error of {error:.4f} came; {way}."
 
 
 JUDGES: dict[str, Judge] = {"3.1": _gain, "3.2": _fewest, "3.3": _drop_error}

@@ -59,6 +59,12 @@ def population(before, after):
     return np.array([d.mean(), d.std() / np.sqrt(len(d))])
 
 
+def bootstrap(before, after):
+    d = difference(before, after)
+    draws = torch.randint(len(d), (200, len(d)), generator=torch.Generator().manual_seed(0))
+    return d.mean(), d[draws].mean(1).std()
+
+
 def mcnemar(before, after):
     changed = (before != after).sum()
     return difference(before, after).mean(), changed.sqrt() / len(before)
@@ -219,6 +225,7 @@ ANSWERS = [
     wrong("3.3", "the chapter's zero", lambda b, a: (0.0, 0.008), "accuracy before minus"),
     wrong("3.3", "unpaired", unpaired, "paired"),
     wrong("3.3", "McNemar", mcnemar, "McNemar"),
+    wrong("3.3", "200 bootstrap draws", bootstrap, "near"),
     wrong("3.3", "binomial of the drop", binomial, "can count -1"),
     wrong("3.3", "changed samples only", changed_only, "all of them"),
     wrong("3.3", "spread", error(lambda b, a: difference(b, a).std()), "root of their number"),
