@@ -20,8 +20,8 @@ TABLES = {
     "speed": (
         "Speed",
         "Milliseconds of one call, the median of interleaved rounds on one thread. *Times faster* is the "
-        "peer's time over ours, and where the floor says *at most* ours over the peer's, or a slope. Where "
-        "several sizes were measured, the row shows the least favourable.",
+        "peer's time over ours, and where the floor says *at most* ours over the peer's, a slope, or passes. "
+        "Where several sizes were measured, the row shows the least favourable.",
         ("what", "ours", "peer", "times faster", "floor"),
     ),
     "accuracy": (
