@@ -260,6 +260,16 @@ def test_only_and_regrade(school: School) -> None:
         school.grade(["nobody"])
 
 
+def test_feedback_of_kept_marks_is_that_of_fresh_ones(school: School) -> None:
+    """Questions stay in the order of the assignment, whichever run wrote the file."""
+    school.grade(["cy"], again=True)
+    files = [school.folder / "feedback" / f"cy{ending}" for ending in (".md", ".html")]
+    fresh = [file.read_text() for file in files]
+    school.grade()
+    assert [file.read_text() for file in files] == fresh
+    assert fresh[0].index("## review-test") < fresh[0].index("## cut-test") < fresh[0].index("## words")
+
+
 def test_page_on_the_class(school: School) -> None:
     school.grade()
     page = (school.folder / "class.html").read_text()
