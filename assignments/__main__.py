@@ -160,7 +160,7 @@ def gradescope(a: argparse.Namespace) -> int:
         raise BadTable(f"{handed_out} is not there: this is a command for Gradescope, in the unpacked zip")
     ready()
     notebook = nbformat.read(handed_out, as_version=4)
-    one = hand_in("student", a.submissions, a.name)
+    one = hand_in("student", a.submissions, a.name, notebook)
     marks = (
         failed("student", one.failed)
         if one.failed

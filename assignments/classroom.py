@@ -61,7 +61,7 @@ class Class:
 
         Raises: BadTable if there is nothing to mark: what is there already stays.
         """
-        handed_in, skipped = collect(submissions, self.name)
+        handed_in, skipped = collect(submissions, self.name, nbformat.from_dict(self.book.release))
         gone = roster.withdrawn(self.roster)
         class_ = {one.student: one for one in handed_in if one.student not in gone}
         for sentence in skipped:
