@@ -62,8 +62,9 @@ PASSAGES = {
 
 def diagnosed(letter: str, name: str) -> Any:
     """The judge of one passage."""
+    words = "{str(k).strip().upper(): str(v).strip().lower() for k, v in diagnosis.items()}"
     return lambda student, given: (
-        student.ask(f"diagnosis[{letter!r}]") == name
+        student.ask(f"{words}[{letter!r}]", f"diagnosis[{letter!r}]") == name
     )  # no case: it would tell the name
 
 
