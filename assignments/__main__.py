@@ -104,6 +104,7 @@ def other_cohort(rows: list[dict[str, Any]]) -> bool:
         for row in rows
         if row["raw"] or any(miss["check"] for part in row["questions"].values() for miss in part["missed"])
     ]
+    read = [remarks for remarks in read if not remarks.startswith("This looks like ")]
     return bool(read) and all("was changed" in remarks for remarks in read)
 
 

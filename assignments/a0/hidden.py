@@ -24,6 +24,11 @@ NAMES = {  # what other cohorts write instead: assignments/variants.py
     "p_value": ("mcnemar", "chance_of"),
     "votes_needed": ("votes_for", "decisive_votes"),
 }
+# Not allowed by the text: assignments/forbidden.py
+FORBIDDEN: dict[str, set[str]] = dict.fromkeys(
+    ("LowRankLinear compress count_macs flopth_counts break_even_rank").split(),
+    set(),
+)
 Numbers = dict[str, Any]
 
 
