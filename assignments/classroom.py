@@ -29,8 +29,10 @@ DECIDE = (
     "cases",
     "checks",
     "child",
+    "forbidden",
     "isolation",
     "mark",
+    "others",
     "rebuild",
     "sandbox",
     "texts",
@@ -61,7 +63,7 @@ class Class:
 
         Raises: BadTable if there is nothing to mark: what is there already stays.
         """
-        handed_in, skipped = collect(submissions, self.name)
+        handed_in, skipped = collect(submissions, self.name, nbformat.from_dict(self.book.release))
         gone = roster.withdrawn(self.roster)
         class_ = {one.student: one for one in handed_in if one.student not in gone}
         for sentence in skipped:
@@ -90,16 +92,18 @@ class Class:
         with interruptible(
             lambda: f"{len(self.rows)} of {len(class_)} are done; the same command goes on from there"
         ):
-            for marks in tqdm(
-                self._pool(todo, jobs), total=len(class_), initial=len(class_) - len(todo), desc=self.name,
-                unit="student",
-            ):  # fmt: skip
-                who = marks["student"]
-                self.settle(class_[who], marks, digests[who])
-                self.write_table()
+            try:
+                for marks in tqdm(
+                    self._pool(todo, jobs), total=len(class_), initial=len(class_) - len(todo),
+                    desc=self.name, unit="student",
+                ):  # fmt: skip
+                    who = marks["student"]
+                    self.settle(class_[who], marks, digests[who])
+                    self.write_table()
+            finally:
+                manual.write(self)  # after a stopped run too: marks.csv asks for it
         if not only:
             self.forget(list(class_))
-        manual.write(self)
         write(self.folder / "class.html", overview.page(self.name, list(self.rows.values()), self.worth))
         return [self.rows[who] for who in sorted(self.rows)]
 

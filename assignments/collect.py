@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from assignments.rebuild import MAX_BYTES
+import nbformat
+
+from assignments.rebuild import MAX_BYTES, Unreadable, answered, read
 from assignments.texts import plain, quoted
 
+LOOK_BYTES = 20 * 2**20  # a larger file is no untouched copy, and its outputs need not be read to know it
 ENDINGS = (".ipynb", ".ipynb.txt", ".ipynb.json")  # what browsers and mail programs make of it
 TIMES = "timestamp.txt"  # nbgrader's file beside a notebook: when it was handed in
 
@@ -47,8 +50,13 @@ def student_of(path: Path) -> str:
     return name[: len(name) - len(ending)]
 
 
-def collect(folder: Path, name: str) -> tuple[list[HandIn], list[str]]:
-    """Hand-ins in `folder`, one for each student, and sentences on what was passed over."""
+def collect(
+    folder: Path, name: str, release: nbformat.NotebookNode | None = None
+) -> tuple[list[HandIn], list[str]]:
+    """Hand-ins in `folder`, one for each student, and sentences on what was passed over.
+
+    `release` is what was handed out: with it, an untouched copy is told from one with answers.
+    """
     found = sorted(
         (p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: os.fsencode(p.name)
     )
@@ -64,26 +72,26 @@ def collect(folder: Path, name: str) -> tuple[list[HandIn], list[str]]:
             student = student.rsplit(".", 1)[0]
         if student in out:  # ann/ and ann.ipynb, or two spellings that read the same
             student = display(path.name) if display(path.name) not in out else f"{os.fsencode(path.name)!r}"
-        out[student] = hand_in(student, path, name)
+        out[student] = hand_in(student, path, name, release)
         skipped += [
             f"{quoted(student)}: {remark}" for remark in out[student].remarks if "passed over" in remark
         ]
     return [out[student] for student in sorted(out)], [plain(sentence) for sentence in skipped]
 
 
-def hand_in(student: str, path: Path, name: str) -> HandIn:
+def hand_in(student: str, path: Path, name: str, release: nbformat.NotebookNode | None = None) -> HandIn:
     """What one student handed in: a folder, or a file."""
     one = HandIn(student)
     try:
-        _fill(one, path, name)
+        _fill(one, path, name, release)
     except Exception as error:  # whatever is wrong with one student's files is that student's row
         one.failed = f"{type(error).__name__}: {quoted(error)}"
     return one
 
 
-def _fill(one: HandIn, path: Path, name: str) -> None:
+def _fill(one: HandIn, path: Path, name: str, release: nbformat.NotebookNode | None) -> None:
     if path.is_dir() and not path.is_symlink():
-        _choose(one, path, name)
+        _choose(one, path, name, release)
     elif is_notebook(path):
         one.notebook = path
     else:
@@ -109,8 +117,20 @@ def _not_in_silence(error: OSError) -> None:
     raise error
 
 
-def _choose(one: HandIn, folder: Path, name: str) -> None:
-    """NAME.ipynb, else one with NAME in its name, else the newest; the others are named."""
+def _written(path: Path, release: nbformat.NotebookNode | None) -> bool:
+    """Whether somebody has written answers to this assignment into the notebook."""
+    try:
+        if release is None or path.lstat().st_size > LOOK_BYTES:
+            return release is not None
+        return answered(read(path), release)
+    except (OSError, Unreadable):
+        return False
+
+
+def _choose(one: HandIn, folder: Path, name: str, release: nbformat.NotebookNode | None) -> None:
+    """The newest with answers in it; if there is none NAME.ipynb, else one with NAME in its name, else the
+    newest. The others are named.
+    """
     files = []
     for root, below, names in os.walk(folder, onerror=_not_in_silence):
         below[:] = sorted(d for d in below if d not in {".ipynb_checkpoints", "__MACOSX"})
@@ -120,13 +140,24 @@ def _choose(one: HandIn, folder: Path, name: str) -> None:
         one.remarks.append(f"{quoted(display(str(path.relative_to(folder))))} was passed over.")
     if not notebooks:
         return
+    written = {p for p in notebooks if len(notebooks) > 1 and _written(p, release)}
     one.notebook = max(
         notebooks,
-        key=lambda p: (p.name == f"{name}.ipynb", name in p.name, p.lstat().st_mtime, os.fsencode(p)),
+        key=lambda p: (
+            p in written,
+            p.lstat().st_mtime if p in written else 0,
+            p.name == f"{name}.ipynb",
+            name in p.name,
+            p.lstat().st_mtime,
+            os.fsencode(p),
+        ),
     )
     for path in (p for p in notebooks if p != one.notebook):
         chosen, other = (quoted(display(str(p.relative_to(folder)))) for p in (one.notebook, path))
-        one.remarks.append(f"{chosen} was marked, {other} was passed over.")
+        why = ""
+        if one.notebook in written:
+            why = ": it is not newer" if path in written else f": it holds no answer to {name}"
+        one.remarks.append(f"{chosen} was marked, {other} was passed over{why}.")
 
 
 def handed_in(notebook: Path, folder: Path | None, state: os.stat_result) -> datetime:

@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 
-from assignments import variants
+from assignments import forbidden, others, variants
 from assignments.checks import hidden
 from assignments.isolation import CannotRun
 from assignments.rebuild import Unreadable, read, rebuild
@@ -92,7 +92,8 @@ def mark(name: str, seed: int, who: str, path: Path | None, release: nbformat.No
     try:
         if path is None:
             raise Unreadable("No notebook (.ipynb) was handed in.")
-        notebook, added, remarks = rebuild(read(path), release)
+        submitted = read(path)
+        notebook, added, remarks = rebuild(submitted, release)
     except Unreadable as reason:
         lost = {
             question: {
@@ -108,9 +109,12 @@ def mark(name: str, seed: int, who: str, path: Path | None, release: nbformat.No
     marks = run(name, seed, notebook, added)
     if other := variants.borrowed(name, seed, [c.source for c in notebook.cells if c.cell_type == "code"]):
         remarks.append(f"Defines {', '.join(other)}, which another cohort was asked for.")
+    remarks += forbidden.remarks(name, notebook)
     manual, texts = by_hand(release, notebook)
     order = graded(release)
     questions = {q: (marks["questions"] | manual)[q] for q in order}
+    if taken_for := others.looks_like(name, submitted, release):
+        remarks, marks["remarks"] = [others.SENTENCE.format(taken_for, name)], []  # the rest follows from it
     return marks | {
         "student": who,
         "questions": questions,

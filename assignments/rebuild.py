@@ -11,6 +11,7 @@ import nbformat
 from assignments.texts import encodable
 
 MAX_BYTES = 300 * 2**20
+HALF = 0.5  # of the answer cells: a notebook with fewer of them is one of another assignment
 MARKER = re.compile(r"^(?:# |<!-- )Answer: ([\w-]+)", re.M)  # below a student's %%time, perhaps
 
 
@@ -56,6 +57,38 @@ def name_of(cell: nbformat.NotebookNode) -> str:
     return name if isinstance(name, str) else ""
 
 
+def answer_cells(release: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
+    """The cells that students write in, by name."""
+    return {
+        c.metadata.nbgrader.grade_id: c
+        for c in release.cells
+        if c.metadata.get("nbgrader", {}).get("solution")
+    }
+
+
+def share(submitted: nbformat.NotebookNode, release: nbformat.NotebookNode) -> float:
+    """Which part of the release's answer cells is there: little in a notebook of another assignment."""
+    names = set(answer_cells(release))
+    return len(names & {name_of(cell) for cell in submitted.cells}) / len(names)
+
+
+def answered(submitted: nbformat.NotebookNode, release: nbformat.NotebookNode) -> bool:
+    """Whether it is a copy of the release in which a student has written: an answer, or code of their own."""
+    handed_out = {name_of(cell): squeezed(cell.source) for cell in release.cells}
+    answers = set(answer_cells(release))
+    for cell in submitted.cells:
+        name, text = name_of(cell), squeezed(cell.source)
+        theirs = name in answers or (name not in handed_out and cell.cell_type == "code")
+        if theirs and text and text != handed_out.get(name):
+            return share(submitted, release) >= HALF
+    return False
+
+
+def squeezed(source: str) -> str:
+    """Without the line ends that an editor changes."""
+    return "\n".join(line.rstrip() for line in source.strip().splitlines())
+
+
 def rebuild(
     submitted: nbformat.NotebookNode, release: nbformat.NotebookNode
 ) -> tuple[nbformat.NotebookNode, dict[str, str], list[str]]:
@@ -66,9 +99,7 @@ def rebuild(
     they stood. Every other cell of the release is as it was handed out.
     """
     clean = nbformat.from_dict(release)
-    answers = {
-        c.metadata.nbgrader.grade_id: c for c in clean.cells if c.metadata.get("nbgrader", {}).get("solution")
-    }
+    answers = answer_cells(clean)
     handed_out = {name_of(cell): cell.source for cell in release.cells}
     found: dict[str, list[str]] = {name: [] for name in answers}
     added: dict[str, str] = {}

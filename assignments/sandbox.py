@@ -16,6 +16,8 @@ from assignments.isolation import Box, CannotRun, Server, servers
 from assignments.texts import one_line
 
 GRACE = 10  # seconds that code which ignores its time limit gets before it is killed
+ENDED = "your code ended the Python process"
+LARGE = "your answer has more than 256 MB"
 SHORT = 4  # after an answer to a question that ran out of time, the next ones have this part of it
 
 
@@ -163,9 +165,9 @@ class Student:
             self._wait([self._replies], [], deadline)
             part = os.read(self._replies, 2**20)
             if not part:
-                self._end("your code ended the Python process that ran it")
+                self._end(f"{ENDED} that ran it")
             if len(self._buffer) > 2**28:
-                self._end("your answer has more than 256 MB")
+                self._end(LARGE)
             self._buffer += part
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line

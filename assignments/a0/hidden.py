@@ -24,6 +24,11 @@ NAMES = {  # what other cohorts write instead: assignments/variants.py
     "p_value": ("mcnemar", "chance_of"),
     "votes_needed": ("votes_for", "decisive_votes"),
 }
+# Not allowed by the text: assignments/forbidden.py
+FORBIDDEN: dict[str, set[str]] = dict.fromkeys(
+    ("LowRankLinear compress count_macs flopth_counts break_even_rank").split(),
+    set(),
+)
 Numbers = dict[str, Any]
 
 
@@ -62,8 +67,9 @@ PASSAGES = {
 
 def diagnosed(letter: str, name: str) -> Any:
     """The judge of one passage."""
+    words = "{str(k).strip().upper(): str(v).strip().lower() for k, v in diagnosis.items()}"
     return lambda student, given: (
-        student.ask(f"diagnosis[{letter!r}]") == name
+        student.ask(f"{words}[{letter!r}]", f"diagnosis[{letter!r}]") == name
     )  # no case: it would tell the name
 
 

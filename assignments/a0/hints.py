@@ -16,6 +16,7 @@ HINTS(
     "visible A H",
     "Two passages have no diagnosis yet: for A, ask what 30 other flowers would say; for H, call it "
     "with one flower and with 90.",
+    raises="KeyError",
 )
 HINTS(
     "constants",
@@ -47,6 +48,7 @@ HINTS(
     "fold-test",
     "square_core unequal any_number",
     "Transpose the product on paper. A 1 x 1 core is its own transpose, so rank 1 cannot show it.",
+    raises="RuntimeError ValueError",
 )
 HINTS(
     "only-the-last-bias",
@@ -59,6 +61,7 @@ HINTS(
     "fold-test",
     "any_number",
     "The lists may have any length: start with the first layer and go on with one layer at a time.",
+    raises="ValueError",
 )
 HINTS(
     "never-trained",

@@ -18,6 +18,14 @@ NAMES = {  # what other cohorts write instead: assignments/variants.py
     "best_of_random": ("luckiest", "best_by_chance"),
     "truncate_for": ("cut_for", "nearest_outputs"),
 }
+# Not allowed by the text: assignments/forbidden.py
+FORBIDDEN: dict[str, set[str]] = dict.fromkeys(
+    (
+        "LowRankLinear PivotedLinear calibrate compress low_rank_approximation rank_for_energy "
+        "relative_error singular_values truncated_svd weighted_factors"
+    ).split(),
+    set(),
+)
 Numbers = dict[str, Any]
 
 

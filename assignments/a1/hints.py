@@ -87,6 +87,7 @@ HINTS(
     "output-test",
     "few_samples",
     "With fewer samples than inputs, X^T X has no Cholesky factor. Is there a way without it?",
+    raises="_LinAlgError",
 )
 HINTS(
     "nothing-done",

@@ -27,6 +27,11 @@ NAMES = {  # what other cohorts write instead: assignments/variants.py
     "chosen": ("rank_and_score", "picked"),
     "mean_interval": ("corrected_ends", "mean_ends"),
 }
+# Not allowed by the text: assignments/forbidden.py
+FORBIDDEN: dict[str, set[str]] = dict.fromkeys(
+    ("find_rank binomtest proportion_ci").split(),
+    {"leak"},
+)
 Numbers = dict[str, Any]
 Curve = dict[int, float]
 Parts = tuple[Tensor, Tensor, Tensor]

@@ -8,6 +8,7 @@ HINTS(
     "search-test",
     "visible smallest safe_rank nothing equality gaps",
     "You have the whole curve. Why skip ranks? Look at every one.",
+    raises="KeyError",
 )
 HINTS(
     "in-the-order-of-the-dict",
@@ -77,6 +78,7 @@ HINTS(
     "other_confidence many needed",
     "math.comb(2000, 1000) is no float: take logarithms, math.lgamma. And 0.025 belongs to one "
     "confidence only.",
+    raises="OverflowError",
 )
 HINTS(
     "wilson",

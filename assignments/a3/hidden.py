@@ -25,6 +25,14 @@ NAMES = {  # what other cohorts write instead: assignments/variants.py
     "one_step": ("both_steps", "step_twice"),
     "largest_rank": ("rank_limit", "rank_after"),
 }
+# Not allowed by the text: assignments/forbidden.py
+FORBIDDEN: dict[str, set[str]] = dict.fromkeys(
+    (
+        "LoRALinear LowRankLinear PivotedLinear break_even_rank calibrate compress "
+        "low_rank_approximation truncated_svd weighted_factors"
+    ).split(),
+    set(),
+)
 Numbers = dict[str, Any]
 HUGE = 200_000  # a dense matrix of this side has 160 GB
 DRAWS = 40

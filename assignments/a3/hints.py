@@ -8,36 +8,42 @@ HINTS(
     "forward-test",
     "thin",
     "Count the multiplications of both orders for one sample: (x V^T) U^T, or x (U V)^T?",
+    raises="RuntimeError",
 )
 HINTS(
     "bias-always",
     "forward-test",
     "no_bias",
     "What is x + None?",
+    raises="TypeError",
 )
 HINTS(
     "one-sample-a-column",
     "forward-test",
     "leading",
     "x may have no leading dimension, or two. Which of the two products works on the last dimension alone?",
+    raises="RuntimeError",
 )
 HINTS(
     "dense",
     "gradients-test",
     "gradients_thin",
     "Count again, for the gradient: which product is m x n? Both gradients can do without it.",
+    raises="RuntimeError",
 )
 HINTS(
     "two-dimensions",
     "gradients-test",
     "gradients_batched",
     "A transformer passes (batch, words, n): flatten the leading dimensions first.",
+    raises="RuntimeError",
 )
 HINTS(
     "autograd",
     "gradients-test",
     "by_hand",
     "Right numbers; the question asks for the products. Write them down and keep the shapes beside them.",
+    raises="RuntimeError",
 )
 HINTS(
     "default-layers",

@@ -26,6 +26,15 @@ NAMES = {  # what other cohorts write instead: assignments/variants.py
     "truncate_for": ("cut_layer", "with_bias"),
     "hand_in": ("compressor", "compressed"),
 }
+# Not allowed by the text: assignments/forbidden.py
+FORBIDDEN: dict[str, set[str]] = dict.fromkeys(
+    (
+        "LowRankLinear PivotedLinear allocate_ranks break_even_rank calibrate cascade compress "
+        "compress_within count_params find_rank low_rank_approximation measure_harm truncated_svd "
+        "weighted_factors"
+    ).split(),
+    {"hand-in"},
+)
 Numbers = dict[str, Any]
 SECRET = 7  # a teacher may change it: another network and other pictures than students can work out
 SIZES = (64, 128, 64, 10)

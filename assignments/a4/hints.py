@@ -107,6 +107,7 @@ HINTS(
     "visible form loose tight_low tight_high",
     "Compare your list with `layers`: as many entries, each a tuple of tensors, the sizes of the layers "
     "as they were.",
+    raises="TypeError",
 )
 HINTS(
     "narrower",

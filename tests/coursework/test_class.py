@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from coursework.kit import Course
+from coursework.kit import Course, filled
 
 from assignments import __main__, bundle, release
 from assignments.collect import collect
@@ -168,6 +168,38 @@ def test_two_spellings_of_a_name_stay_two_students(course_of: Callable[..., Cour
     found, _ = collect(tmp_path, "a1")
     assert len({one.student for one in found}) == 4
     assert {"ann", "ann.ipynb", "Müller"} < {one.student for one in found}
+
+
+@pytest.mark.parametrize(
+    ("newest", "chosen"),
+    [
+        (["a1.ipynb: ", "a1 (1).ipynb: done"], "a1 (1).ipynb"),
+        (["a1 (1).ipynb: done", "a1.ipynb: "], "a1 (1).ipynb"),
+        (["a1.ipynb: half", "final.ipynb: done"], "final.ipynb"),
+        (["a1 (1).ipynb: half", "a1.ipynb: done"], "a1.ipynb"),
+        (["a1.ipynb: done", "a2.ipynb: other"], "a1.ipynb"),
+        (["a1.ipynb: ", "notes.ipynb: "], "a1.ipynb"),
+        (["a1 (1).ipynb: ", "a1.ipynb: broken"], "a1.ipynb"),
+        (["a1.ipynb: broken", "a1 (1).ipynb: done"], "a1 (1).ipynb"),
+    ],
+)
+def test_of_several_notebooks_the_newest_with_answers_counts(
+    course_of: Callable[..., Course], tmp_path: Path, newest: list[str], chosen: str
+) -> None:
+    """An untouched download under the right name does not beat the finished file beside it."""
+    a1 = course_of("a1")
+    half = filled(a1.blank, {"error": "def relative_error(W, rank): return 0.0"})
+    written = {"": a1.blank, "done": a1.reference, "half": half, "other": course_of("a2").reference}
+    (tmp_path / "ann").mkdir()
+    for age, entry in enumerate(newest):
+        name, what = entry.split(": ")
+        path = tmp_path / "ann" / name
+        path.write_text("{") if what == "broken" else nbformat.write(written[what], path)
+        os.utime(path, (1e9 + age, 1e9 + age))
+    (one,), said = collect(tmp_path, "a1", a1.blank)
+    other = next(name for name in (entry.split(": ")[0] for entry in newest) if name != chosen)
+    assert one.notebook and one.notebook.name == chosen
+    assert len(said) == 1 and f"'{chosen}' was marked, '{other}' was passed over" in said[0]
 
 
 def test_marks_need_no_nbgrader() -> None:

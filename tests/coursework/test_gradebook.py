@@ -260,6 +260,33 @@ def test_only_and_regrade(school: School) -> None:
         school.grade(["nobody"])
 
 
+def test_feedback_of_kept_marks_is_that_of_fresh_ones(school: School) -> None:
+    """Questions stay in the order of the assignment, whichever run wrote the file."""
+    school.grade(["cy"], again=True)
+    files = [school.folder / "feedback" / f"cy{ending}" for ending in (".md", ".html")]
+    fresh = [file.read_text() for file in files]
+    school.grade()
+    assert [file.read_text() for file in files] == fresh
+    assert fresh[0].index("## review-test") < fresh[0].index("## cut-test") < fresh[0].index("## words")
+
+
+def test_a_stopped_run_leaves_the_tutors_table(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    """marks.csv says "To be marked by hand" of whoever is done, so the table to do it in is there."""
+
+    def stopped(class_: Class, hand_ins: list[HandIn], jobs: int) -> Iterator[Marks]:
+        yield from in_this_process(class_, hand_ins[:1], jobs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Class, "_run", stopped)
+    (school.folder / "manual.csv").rename(school.folder / "kept.csv")
+    (school.folder / "manual.html").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        school.grade(["ann", "cy"], again=True)
+    assert "ann" in [row["student"] for row in school.table("manual.csv")]
+    assert (school.folder / "manual.html").exists()
+    (school.folder / "kept.csv").replace(school.folder / "manual.csv")
+
+
 def test_page_on_the_class(school: School) -> None:
     school.grade()
     page = (school.folder / "class.html").read_text()

@@ -274,6 +274,17 @@ def test_teachers_notebooks_are_clean() -> None:
         assert len({c.id for c in notebook.cells}) == len(notebook.cells)
 
 
+def test_a_diagnosis_may_be_written_in_other_letters(course_of: Courses) -> None:
+    course = course_of("a0")
+    right = {letter: name for letter, (name, _) in hidden("a0").PASSAGES.items()}
+    for spelt in (
+        {letter.lower(): name for letter, name in right.items()},
+        {letter: f"{name} " for letter, name in right.items()},
+        {f" {letter}": name.title() for letter, name in right.items()},
+    ):
+        assert points(course.answered(review=f"diagnosis = {spelt}"))["review-test"] == 5
+
+
 def test_guide_has_the_rubric() -> None:
     guide = (release.HERE / "a0" / "guide.md").read_text()
     for question, rubric in hidden("a0").RUBRIC.items():

@@ -266,6 +266,15 @@ def relative_error(W, rank): return numpy.array([Bomb()], dtype=object)
     assert not (tmp_path / "x").exists()
 
 
+def test_a_notebook_of_another_assignment_is_called_that(
+    course: Course, course_of: Callable[..., Course]
+) -> None:
+    """One remark, not one for each cell that it has not."""
+    marks = course.mark(course_of("a2").blank)
+    assert set(points(marks).values()) == {0.0}
+    assert marks["remarks"] == ["This looks like a2: the notebook of a1 was asked for."]
+
+
 def test_same_marks_again(course: Course) -> None:
     half = "def best_of_random(W, rank, trials, seed): return torch.rand(1).item()"
     assert course.answered(search=half) == course.answered(search=half)
