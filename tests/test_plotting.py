@@ -92,6 +92,11 @@ def test_decision_chart_has_a_box_for_each_text_and_both_answers():
             assert left >= x + w or x >= left + width or bottom >= y + h or y >= bottom + height
 
 
+def test_a_decision_is_yes_or_no():
+    with pytest.raises(ValueError, match=r"^questions\[1\]\[1\]='maybe' must be one of 'no', 'yes'$"):
+        plotting.decision_chart([*QUESTIONS[:1], ("Is it late?", "maybe", "Stop")], "Go")
+
+
 @pytest.mark.parametrize("kept", [0, 2, 4])
 @pytest.mark.parametrize("log", [False, True])
 def test_spectrum_shows_every_value(kept, log):
@@ -145,6 +150,29 @@ def test_decision_regions_are_a_slice_at_the_sample_asked_for():
         assert filled == [winner] and at.tolist() == [first, 0.0, 0.0, 0.0]
 
 
+def test_decision_regions_in_double_and_with_more_classes_than_colours():
+    X, y = PETALS.double(), torch.arange(30) % 9
+    ax = plotting.decision_regions(nn.Linear(4, 9).double(), X, y, classes=[*"abcdefghi"])
+    assert labels(ax) == [*"abcdefghi"]
+    marks = ax.collections[-9:]
+    assert len({(str(m.get_facecolor()), str(m.get_paths()[0].vertices)) for m in marks}) == 9
+    plotting.decision_regions(nn.Linear(4, 9).double(), X, y, classes=[*"abcdefghi"], at=torch.zeros(4))
+
+
+def test_decision_regions_have_half_a_unit_of_margin():
+    ax = plotting.decision_regions(nn.Linear(4, 3), PETALS, KINDS)
+    low, high = PETALS[:, 2:].min(0).values, PETALS[:, 2:].max(0).values
+    limits = [*ax.get_xlim(), *ax.get_ylim()]
+    wanted = [low[0] - 0.5, high[0] + 0.5, low[1] - 0.5, high[1] + 0.5]
+    assert limits == pytest.approx([float(w) for w in wanted])
+
+
+def test_more_ratio_curves_than_markers():
+    _, ax = plt.subplots()
+    plotting.ratio_curves([1.0, 2.0], {str(i): [i, i] for i in range(9)}, "time", ax)
+    assert len(ax.lines) == 10
+
+
 def test_harm_curves_are_the_least_of_all_forms():
     ax = plotting.harm_curves(HARM)
     (x, y), (shares, harms) = data(ax)
@@ -152,7 +180,8 @@ def test_harm_curves_are_the_least_of_all_forms():
     assert shares == pytest.approx([0.4, 0.8]) and harms == pytest.approx([9.0, 3.0])
     assert labels(ax) == ["conv", "head", "channel", "kernel", "product A B"]
     points = np.concatenate([c.get_offsets() for c in ax.collections])
-    assert len(points) == 5 and [0.4, 9.0] in points.tolist()
+    wanted = [[16 / 60, 8.0], [32 / 60, 2.0], [12 / 60, 40.0], [24 / 60, 10.0], [0.4, 9.0]]
+    assert np.allclose(points, wanted)
     many = Harm({f"layer {i}": HARM.layers["head"] for i in range(20)}, "kl", 1, 1)
     assert len({tuple(np.atleast_1d(line.get_color())) for line in plotting.harm_curves(many).lines}) == 20
 
@@ -192,6 +221,7 @@ def test_the_frontier_rises_and_marks_what_was_returned():
     step, allowed = data(ax)
     assert step == ([10, 20, 40], [0.5, 0.5, 0.9]) and allowed[1] == pytest.approx([0.85, 0.85])
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "parameters"
+    assert ax.lines[0].get_drawstyle() == "steps-post"  # a score holds from its size on
 
 
 def test_images_keep_their_range():
@@ -201,6 +231,20 @@ def test_images_keep_their_range():
     assert fig.axes[0].images[0].get_clim() == (0, 1)
     colours = torch.rand(2, 3, 3)
     assert np.allclose(plotting.images({"c": colours}).axes[0].images[0].get_array(), colours)
+
+
+@pytest.mark.parametrize("draw", [plotting.images, plotting.heatmaps])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_pictures_of_every_precision_with_a_gradient(draw, dtype):
+    M = torch.tensor([[0.5, 0.25]], dtype=dtype, requires_grad=True)
+    fig = draw({"a": M})
+    assert fig.axes[0].images[0].get_array().tolist() == [[0.5, 0.25]]
+    fig.canvas.draw()
+
+
+def test_images_leave_no_empty_frame():
+    fig = plotting.images({str(i): torch.ones(2, 2) for i in range(4)}, columns=3)
+    assert len(fig.axes) == 6 and not any(ax.axison for ax in fig.axes)
 
 
 def test_style_is_asked_for_and_not_forced():
@@ -229,6 +273,35 @@ def test_block_map_has_a_place_for_each_layer():
     assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "2"]
     assert sorted(t.get_text() for t in ax.texts) == ["0.10", "0.50", "1.00"]
     assert ax.figure.axes[1].get_ylabel() == "share kept"
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "grid"),
+    [
+        (
+            {"encoder.layers.0.up": 1.0, "decoder.layers.0.up": 2.0, "decoder.layers.1.up": 3.0, "0.q": 4.0},
+            ["encoder.layers.*.up", "decoder.layers.*.up", "q"],
+            [[1, np.nan], [2, 3], [4, np.nan]],
+        ),
+        (
+            {"blocks.0.ff.0.proj": 1.0, "blocks.1.ff.0.proj": 2.0, "0.proj": 3.0},
+            ["blocks.0.ff.*.proj", "blocks.1.ff.*.proj", "*.proj"],
+            [[1], [2], [3]],
+        ),
+        ({"a.0.up": 1.0, "b.1.up": 2.0, "a.1.ff.2": 3.0}, ["up", "ff.2"], [[1, 2], [np.nan, 3]]),
+        ({"0.up": 1.0, "00.up": 2.0}, ["up"], [[1, 2]]),
+    ],
+)
+def test_block_map_shows_each_value(values, rows, grid):
+    ax = plotting.block_map(values, label="share")
+    assert [t.get_text() for t in ax.get_yticklabels()] == rows
+    assert np.array_equal(ax.images[0].get_array().filled(np.nan), grid, equal_nan=True)
+    assert len(ax.texts) == len(values)
+
+
+def test_block_map_writes_white_on_dark_and_black_on_light():
+    ax = plotting.block_map({"0.a": 0.0, "1.a": 1.0}, label="share")
+    assert [t.get_color() for t in ax.texts] == ["white", "black"]
 
 
 def test_block_map_by_logarithm():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from contextlib import redirect_stdout
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
+from lowrank_utils.layers.copying import copied
 
 
 def flopth_counts(model: nn.Module, *inputs: Tensor) -> tuple[int, int]:
@@ -33,7 +33,7 @@ def flopth_counts(model: nn.Module, *inputs: Tensor) -> tuple[int, int]:
     """
     from flopth import flopth  # it imports torchvision, which is slow
 
-    small = copy.deepcopy(_checks.module(model))
+    small, inputs = copied((_checks.module(model), inputs))
     leaves = {type(leaf) for leaf in small.modules() if not any(True for _ in leaf.children())}
     before = {leaf: leaf.__dict__.get("__call__") for leaf in leaves}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Iterable
@@ -31,7 +30,7 @@ def measure_latency(
     measured side by side. On a graphics card each call is timed until the card is done.
 
     Args:
-        model: Any module; it is not changed.
+        model: Any module; it is not changed: a copy runs, which needs its memory once more.
         *inputs: What to call it with; a copy, made before the clock runs, serves every call.
         min_run_time_s: Seconds to spend on it, after one warm-up call; at least 3 calls are timed.
         threads: Threads that torch may use; the number in force is put back.
@@ -47,8 +46,8 @@ def measure_latency(
     _checks.module(model)
     min_run_time_s = _checks.real(min_run_time_s, "min_run_time_s", low=0.0, open_low=True)
     threads = _checks.integer(threads, "threads", low=1)
-    small = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
-    inputs = copied(inputs)  # the model may write into them
+    small, inputs = copied((model, inputs))  # the model may write into its weights, and into the inputs
+    small.eval()
     before, times_s = torch.get_num_threads(), list[float]()
     places = [*small.parameters(), *small.buffers(), *inputs]
     torch.set_num_threads(threads)

@@ -44,6 +44,8 @@ def macs_of(name: str, args: tuple[Any, ...], out: Any, node: str = "") -> int |
         return int(out.numel() * args[1].shape[-1] * args[1].shape[0])
     if name == "addr" or (name == "mul" and node in _OUTER):  # out (n, p) += x (n,) y (p,)
         return int(out.numel())
+    if name == "_euclidean_dist":  # torch.cdist of many points: a product, the norms in two more columns
+        return int(out.numel() * (args[0].shape[-1] + 2))
     if name == "conv_tbc":  # weight (width, c_in, c_out)
         return int(out.numel() * args[1].shape[:2].numel())
     if name == "_trilinear":

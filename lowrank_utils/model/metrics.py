@@ -80,15 +80,30 @@ def accuracy_of(scores: Tensor, y: Tensor) -> float:
     return int(((answers == y) & counted).sum()) / int(counted.sum())
 
 
+def log_odds(scores: Tensor) -> Tensor:
+    """Log p_c / (1 - p_c) of logits (N, C), in float64: z_c - log sum exp of the other logits.
+
+    It is in the order of p = softmax(z), and goes on where p is rounded to 1. The sums are of sorted logits:
+    what has the same others in another order has the same odds, to the last digit.
+    """
+    z = scores.double()
+    ordered = z.sort(-1).values  # (N, C)
+    top, second = ordered[:, -1:], ordered[:, -2:-1]  # (N, 1)
+    of_top = (top - second) - (ordered[:, :-1] - second).exp().sum(-1, keepdim=True).log()
+    total = (ordered - top).exp().sum(-1, keepdim=True)
+    e = (z - top).exp()  # at most 1, and the others' at least that
+    return torch.where(z == top, of_top, (z - top) - (total - e).clamp_min(1.0).log())
+
+
 def auc_of(scores: Tensor, y: Tensor) -> float:
     """One-vs-rest macro AUC of logits (N, C)."""
     if scores.ndim != 2 or scores.shape[1] < 2 or scores.shape[:1] != y.shape:
         shapes = f"{tuple(scores.shape)} and {tuple(y.shape)}"
         raise ValueError(f"logits and y of shapes {shapes} must be (N, C) with C >= 2 and (N,) for an AUC")
-    if bool(scores.isnan().any()):
-        raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan in it; an AUC needs numbers")
-    P = scores.double().softmax(-1).cpu().numpy()  # (N, C)
-    classes, labels = P.shape[-1], y.cpu().numpy()
+    if not bool(scores.isfinite().all()):
+        raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan or inf in it; an AUC needs numbers")
+    odds = log_odds(scores).cpu().numpy()  # (N, C)
+    classes, labels = odds.shape[-1], y.cpu().numpy()
     missing = sorted(set(range(classes)) - set(labels.tolist()))
     if missing:
         raise ValueError(f"y must hold every one of the {classes} classes for an AUC; it lacks {missing}")
@@ -101,7 +116,7 @@ def auc_of(scores: Tensor, y: Tensor) -> float:
     # columns are ranked at once; roc_auc_score, a column at a time, takes 10 times as long
     ours = labels[:, None] == np.arange(classes)  # (N, C)
     size = ours.sum(0)
-    pairs = (rankdata(P, axis=0) * ours).sum(0) - size * (size + 1) / 2
+    pairs = (rankdata(odds, axis=0) * ours).sum(0) - size * (size + 1) / 2
     areas = pairs / (size * (len(labels) - size))
     return float(areas[1] if classes == 2 else areas.mean())
 
@@ -135,7 +150,8 @@ def auc(net: nn.Module, X: Any, y: Any = None) -> float:
     r"""Area under the ROC curve, one class against the rest, mean over the classes.
 
     The chance that a random sample of the class gets a higher probability for it than a random
-    sample of another class; ties count one half. The softmax is taken in float64.
+    sample of another class; ties count one half. Samples are ranked by the log-odds of their probability,
+    in float64, so that confident ones keep their order.
 
     Args:
         net: Classifier, (N, ...) -> (N, C).
@@ -144,7 +160,7 @@ def auc(net: nn.Module, X: Any, y: Any = None) -> float:
 
     Raises:
         TypeError: If X or y is of the wrong type.
-        ValueError: If X is empty, y does not match or a class is missing.
+        ValueError: If X is empty, y does not match, a class is missing or a logit is nan or inf.
 
     Reference:
         Fawcett, "An introduction to ROC analysis", 2006.

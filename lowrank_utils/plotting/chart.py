@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from lowrank_utils import _checks
 from lowrank_utils.plotting.style import COLOURS
 from lowrank_utils.plotting.style import axes as own_axes
 
@@ -21,9 +22,14 @@ def decision_chart(questions: Sequence[tuple[str, str, str]], end: str, *, ax: A
         questions: (question, the answer that leaves, what to do then), such as ("Is it hot?", "no", "Wait").
         end: What to do when no question led out.
         ax: Where to draw; None makes a figure.
+
+    Raises:
+        ValueError: If an answer is neither "yes" nor "no".
     """
-    ax = own_axes(ax)
     other = {"yes": "no", "no": "yes"}
+    for i, (_, leaves, _) in enumerate(questions):
+        _checks.choice(leaves, f"questions[{i}][1]", other)
+    ax = own_axes(ax)
     for i, (question, leaves, instead) in enumerate(questions):
         y = -i * _STEP
         _box(ax, 0.0, 0.56, y, question, "#ffffff", COLOURS[0])

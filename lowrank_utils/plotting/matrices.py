@@ -7,9 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lowrank_utils.plotting.style import COLOURS
@@ -49,10 +51,10 @@ def heatmaps(matrices: Mapping[str, Tensor], *, annotate: bool = False) -> Figur
     fig, axes = plt.subplots(1, len(matrices), figsize=(1.2 + 1.3 * len(matrices), 3.4), squeeze=False)
     limit = max(float(M.detach().abs().max()) for M in matrices.values())
     for ax, (title, M) in zip(axes[0], matrices.items(), strict=True):
-        shown = ax.imshow(M.detach().numpy(), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        shown = ax.imshow(_drawn(M), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
         ax.set(title=title, xlabel="input", ylabel="output" if ax is axes[0, 0] else "")
         ax.grid(False)
-        for (i, j), value in np.ndenumerate(M.detach().numpy()) if annotate else ():
+        for (i, j), value in np.ndenumerate(_drawn(M)) if annotate else ():
             ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7)
     fig.colorbar(shown, ax=axes, label="weight")
     return fig
@@ -70,8 +72,14 @@ def images(pictures: Mapping[str, Tensor], *, columns: int | None = None) -> Fig
     height, width = next(iter(pictures.values())).shape[:2]
     size = (3.2 * columns, (3.2 * height / width + 0.4) * rows)  # 0.4 inch for the title
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")  # also where the last row has no picture
     for ax, (title, picture) in zip(axes.flat, pictures.items(), strict=False):
-        ax.imshow(picture.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
+        ax.imshow(_drawn(picture.clamp(0, 1)), cmap="gray", vmin=0, vmax=1)
         ax.set_title(title)
-        ax.axis("off")
     return fig
+
+
+def _drawn(M: Tensor) -> NDArray[Any]:
+    """The numbers in a precision that can be drawn: bfloat16 is unknown to numpy."""
+    return (M.float() if M.dtype == torch.bfloat16 else M).detach().cpu().numpy()

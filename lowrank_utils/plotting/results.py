@@ -43,15 +43,18 @@ def decision_regions(
     ax = own_axes(ax)
     a, b = columns
     low, high = X[:, columns].min(0).values - 0.5, X[:, columns].max(0).values + 0.5
-    u, v = torch.linspace(low[0], high[0], 200), torch.linspace(low[1], high[1], 200)
-    grid = (torch.zeros(X.shape[1]) if at is None else at).repeat(200 * 200, 1)
+    u, v = (torch.linspace(float(low[i]), float(high[i]), 200, dtype=X.dtype) for i in (0, 1))
+    grid = (X.new_zeros(X.shape[1]) if at is None else at.to(X)).repeat(200 * 200, 1)
     grid[:, a], grid[:, b] = u.repeat(200), v.repeat_interleave(200)
-    winner = logits(net, grid).argmax(1).reshape(200, 200)
+    like = next(net.parameters(), grid)
+    winner = logits(net, grid.to(like.dtype)).argmax(1).reshape(200, 200)
     levels = np.arange(len(classes) + 1) - 0.5
-    ax.contourf(u, v, winner, levels=levels, colors=COLOURS[: len(classes)], alpha=0.25)
+    colours = [COLOURS[c % len(COLOURS)] for c in range(len(classes))]
+    ax.contourf(u, v, winner, levels=levels, colors=colours, alpha=0.25)
     for c, name in enumerate(classes):
         points = X[y == c]
-        marks: dict[str, Any] = {"marker": MARKERS[c], "color": COLOURS[c], "edgecolor": "white"}
+        marker = MARKERS[(c + c // len(COLOURS)) % len(MARKERS)]  # past the palette another pair of both
+        marks: dict[str, Any] = {"marker": marker, "color": colours[c], "edgecolor": "white"}
         ax.scatter(points[:, a], points[:, b], s=28, linewidth=0.5, label=name, **marks)
     ax.set(xlabel=labels[0], ylabel=labels[1])
     ax.grid(False)
@@ -126,7 +129,7 @@ def ratio_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], titl
         ax: Where to draw.
     """
     for i, (name, values) in enumerate(curves.items()):
-        ax.plot(x, values, marker=MARKERS[i], ms=4, label=name)
+        ax.plot(x, values, marker=MARKERS[i % len(MARKERS)], ms=4, label=name)
     ax.axline((1, 1), slope=1, color="black", ls="--", lw=1, label="parameters, MACs")
     ax.set(title=title, xlabel="rank / break-even rank", ylabel="time, factored / dense")
 

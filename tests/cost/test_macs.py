@@ -137,6 +137,7 @@ ZOO: list[tuple[str, Callable[[], nn.Module], tuple[Any, ...], int]] = [
     ("conv2d transp.", lambda: nn.ConvTranspose2d(6, 4, 3, stride=2), (z(2, 6, 5, 4),), 2 * 6 * 20 * 4 * 9),
     ("conv2d transp. gr.", lambda: nn.ConvTranspose2d(6, 4, 3, groups=2), (z(1, 6, 5, 4),), 6 * 20 * 2 * 9),
     ("conv3d transposed", lambda: nn.ConvTranspose3d(2, 3, 2), (z(1, 2, 3, 4, 5),), 2 * 60 * 3 * 8),
+    ("cdist of many", lambda: Fn(torch.cdist), (z(2, 30, 7), z(2, 31, 7)), 2 * 30 * 31 * (7 + 2)),
     ("conv_tbc", lambda: Fn(torch.conv_tbc), (z(9, 2, 3), z(4, 3, 5), z(5)), 6 * 2 * 5 * 4 * 3),
     ("embedding", lambda: nn.Embedding(11, 8), (ids,), 0),
     ("embedding bag", lambda: nn.EmbeddingBag(11, 8), (ids,), 0),

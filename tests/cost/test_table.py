@@ -7,6 +7,7 @@ import pytest
 import torch
 from oracles import snapshot
 from torch import nn
+from torch.nn.utils import prune
 
 from lowrank_utils import (
     Cost,
@@ -17,7 +18,9 @@ from lowrank_utils import (
     cost_table,
     count_macs,
     count_params,
+    flopth_counts,
     measure_latency,
+    measure_speed,
     size_bytes,
 )
 
@@ -190,3 +193,46 @@ def test_cost_table_without_a_name_or_a_model():
         cost_table({})
     with pytest.raises(TypeError, match=r"^model='net' must be a torch\.nn\.Module$"):
         cost_table({"a": "net"})
+
+
+class Counts(nn.Module):
+    """A forward that writes into a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.p.add_(1)
+        return x @ torch.ones(4, 3) + self.p
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, x: cost_table({"a": model}, x),
+        lambda model, x: measure_latency(model, x, min_run_time_s=1e-6),
+        lambda model, x: measure_speed(model, x, size=16, min_run_time_s=1e-6),
+        flopth_counts,
+    ],
+)
+def test_a_forward_that_writes_into_weights_does_not_change_the_model(measure):
+    counts, words = Counts(), nn.Embedding(4, 3, max_norm=1.0)
+    with torch.no_grad():
+        words.weight.mul_(9)
+    before = words.weight.clone()
+    measure(counts, torch.ones(2, 4))
+    measure(words, torch.arange(4))
+    assert counts.p.tolist() == [0, 0, 0] and torch.equal(words.weight, before)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # weight_norm is the old one
+@pytest.mark.parametrize("old", [nn.utils.weight_norm, lambda net: prune.l1_unstructured(net, "weight", 0.5)])
+def test_a_weight_that_has_a_history_is_no_hindrance(old):
+    model, x = old(nn.Linear(4, 3)), torch.ones(2, 4)
+    model(x)
+    assert not model.weight.is_leaf
+    assert cost_table({"a": model}, x)["a"].latency_ms > 0
+    assert measure_speed(model, x, size=16, min_run_time_s=1e-6).gflops > 0
+    assert flopth_counts(model, x)[0] == 24

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import nn
 
 from lowrank_utils import accuracy, auc, train_nets, train_nn
-from lowrank_utils.model.metrics import accuracy_of, auc_of, logits
+from lowrank_utils.model.metrics import accuracy_of, auc_of, log_odds, logits
 
 
 def problem(seed=0, n=24, classes=3):
@@ -267,6 +267,34 @@ def test_auc_is_taken_in_float64():
     assert roc_auc_score(y, scores.softmax(1)[:, 1]) < 1.0  # the cheap setting
 
 
+@pytest.mark.parametrize("others", [(), (-3.0,), (0.0, -9.0)])
+def test_auc_ranks_samples_that_a_softmax_is_sure_of(others):
+    """Also in float64 a probability is 1 from a logit of 37 on."""
+    scores = torch.tensor([[0.0, high, *others] for high in (50.0, 60.0, 2000.0)])
+    assert log_odds(scores)[:, 1].diff().tolist() == [10, 1940]
+    assert auc_of(torch.tensor([[0.0, 50.0], [0.0, 60.0], [0.0, 70.0]]), torch.tensor([0, 0, 1])) == 1.0
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 9])
+def test_log_odds_are_those_of_the_softmax_and_ties_stay_ties(classes):
+    torch.manual_seed(classes)
+    scores = torch.randint(-2, 3, (2000, classes)).float()
+    P = scores.double().softmax(1)
+    odds = log_odds(scores)
+    assert torch.allclose(odds, P.logit(), rtol=0, atol=1e-13)
+    kinds = {}  # a logit, and the others in any order and with any shift: one probability
+    for i, row in enumerate(scores.tolist()):
+        for c in range(classes):
+            others = tuple(sorted(z - row[c] for j, z in enumerate(row) if j != c))
+            kinds.setdefault(others, set()).add(float(odds[i, c]))
+    assert all(len(values) == 1 for values in kinds.values())
+    y = torch.randint(0, classes, (2000,))
+    ranked = P.numpy().round(12)  # as sums of another order round them, not all ties of a softmax are ties
+    sklearns = [roc_auc_score(y == c, ranked[:, c]) for c in range(classes)]
+    wanted = sklearns[1] if classes == 2 else sum(sklearns) / classes
+    assert auc_of(scores, y) == pytest.approx(float(wanted), abs=1e-14)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_dtype_is_scored(dtype):
     scores = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]], dtype=dtype)
@@ -329,7 +357,8 @@ def test_accuracy_names_both_shapes():
         (torch.eye(3), [0, 1, 1], "y must hold every one of the 3 classes for an AUC; it lacks [2]"),
         (torch.ones(4, 3), [0, 1, 2, 3], "y holds the label 3, but the logits only have 3 classes"),
         (torch.ones(4, 3), [0, 1, 2, -1], "y holds the label -1, but the logits only have 3 classes"),
-        (torch.tensor([[math.nan, 1.0], [1.0, 0.0]]), [0, 1], "net(X) of shape (2, 2) has nan in it"),
+        (torch.tensor([[math.nan, 1.0], [1.0, 0.0]]), [0, 1], "net(X) of shape (2, 2) has nan or inf in it"),
+        (torch.tensor([[math.inf, 0.0], [0.0, 1.0]]), [0, 1], "net(X) of shape (2, 2) has nan or inf in it"),
         (torch.ones(3, 1), [0, 0, 0], "logits and y of shapes (3, 1) and (3,) must be (N, C) with C >= 2"),
         (torch.ones(2, 2, 3), [[0, 1], [2, 0]], "logits and y of shapes (2, 2, 3) and (2, 2) must be (N, C)"),
     ],
