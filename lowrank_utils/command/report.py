@@ -43,6 +43,7 @@ def run(told: argparse.Namespace, say: Any) -> int:
         "macs": found.macs,
         "params_share": found.params_share,
         "macs_share": found.macs_share,
+        "not_counted": dict(found.not_counted),
         "layers": [asdict(row) for row in found.rows],
     }
     if found.prediction is not None:

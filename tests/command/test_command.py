@@ -105,6 +105,33 @@ def test_compress_says_what_it_did(folder, capsys, tmp_path):
     assert out.splitlines()[1].split()[0] == "0" and "written: " in out
 
 
+class Decomposed(nn.Module):
+    """A linear layer beside an operator that has no formula."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = nn.Linear(8, 8)
+        self.a.weight.data = torch.randn(8, 1) @ torch.randn(1, 8)
+
+    def forward(self, x):
+        return self.a(x) + torch.linalg.svd(x.detach(), full_matrices=False)[0].mean()
+
+
+def test_operators_without_a_formula_are_named(capsys, tmp_path):
+    net, X = Decomposed(), torch.randn(50, 8)
+    save(export(net, (X[:1],), dynamic_shapes=None), tmp_path / "net.pt2")
+    _, out, _ = run(tmp_path, capsys, "report", "net.pt2", "--no-timing", "--quiet")
+    assert "64 MACs" in out and "NOT COUNTED: aten::_linalg_svd (1)" in out.splitlines()
+    _, out, _ = run(tmp_path, capsys, "report", "net.pt2", "--no-timing", "--quiet", "--json")
+    assert json.loads(out)["not_counted"] == {"aten::_linalg_svd": 1}
+    np.savez(tmp_path / "d.npz", X_val=X, y_val=net(X).argmax(1))
+    words = ["compress", "net.pt2", "--data", "d.npz", "--max-drop", "0.9", "--quiet"]
+    code, _, err = run(tmp_path, capsys, *words, output=tmp_path / "s.pt2")
+    assert code == 0
+    assert err == "warning: count_macs has no formula for aten::_linalg_svd: counted as 0\n"
+
+
 def test_labels_of_another_integer_dtype(folder, capsys, tmp_path):
     cards = []
     for data in ("val.npz", "int32.npz"):
