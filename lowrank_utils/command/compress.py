@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npz",
         required=True,
         help="arrays X_val and y_val, on which the ranks are chosen; if they are there, X_train and y_train "
-        "to calibrate on, and X_test and y_test for the report",
+        "to calibrate on, and X_test and y_test for the report; floating ones are cast to MODEL's dtype",
     )
     parser.add_argument(
         "--max-drop", type=float, required=True, help="largest drop of the metric, 0.01 for a point"
@@ -53,7 +53,7 @@ def run(told: argparse.Namespace, say: Any) -> int:
         raise Refused("--max-drop", told.max_drop, "a finite number >= 0")
     say("reading program and data")
     program, model = read_program(told.model)
-    arrays = read_arrays("--data", Path(told.data))
+    arrays = read_arrays("--data", Path(told.data), program)
     validation = pair("--data", arrays, "val", needed=True)
     calibration = pair("--data", arrays, "train", needed=False)
     test = pair("--data", arrays, "test", needed=False)

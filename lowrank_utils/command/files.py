@@ -56,15 +56,14 @@ def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
         sizes = [int(size) for size in told.split("x")]
         if not all(sizes):
             raise Refused("--input", told, "a shape of positive sizes, such as 8x3x224x224")
-        floating = (t.dtype for t in program.state_dict.values() if t.is_floating_point())
         fixed = torch.Generator().manual_seed(0)
-        return (torch.randn(sizes, generator=fixed, dtype=next(floating, torch.float32)),)
-    arrays = read_arrays("--input", Path(told))
+        return (torch.randn(sizes, generator=fixed, dtype=_dtype(program)),)
+    arrays = read_arrays("--input", Path(told), program)
     return tuple(arrays.values())
 
 
-def read_arrays(argument: str, path: Path) -> dict[str, Tensor]:
-    """Tensors of a file: {name: array} of .npz, one array of .npy."""
+def read_arrays(argument: str, path: Path, program: Any) -> dict[str, Tensor]:
+    """Tensors of a file, {name: array} of .npz, one array of .npy: floating ones in the program's dtype."""
     limit = "a file NAME.npz or NAME.npy of numpy arrays"
     limit += ", or a shape such as 8x3x224x224" if argument == "--input" else ""
     if path.suffix not in (".npz", ".npy") or not path.is_file():
@@ -72,9 +71,11 @@ def read_arrays(argument: str, path: Path) -> dict[str, Tensor]:
     try:
         read = np.load(path, allow_pickle=False)
         arrays = dict(read) if path.suffix == ".npz" else {"X": read}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise Refused(argument, path, f"{limit} ({_first_line(error)})") from error
+    dtype = _dtype(program)
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def pair(
@@ -110,3 +111,9 @@ def as_json(told: Mapping[str, Any]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def _dtype(program: Any) -> torch.dtype:
+    """The floating dtype of a program's weights."""
+    floating = (t.dtype for t in program.state_dict.values() if t.is_floating_point())
+    return next(floating, torch.float32)

@@ -36,7 +36,10 @@ def folder(tmp_path_factory):
     np.savez(path / "short.npz", X_val=arrays["X_val"], y_val=arrays["y_val"][:5])
     np.savez(path / "wide.npz", X_val=np.zeros((4, 13), "float32"), y_val=np.zeros(4, "int64"))
     np.savez(path / "pickled.npz", X_val=np.array([{}], dtype=object), y_val=np.zeros(1))
+    doubles = {name: array.astype("float64") for name, array in arrays.items() if name.startswith("X")}
+    np.savez(path / "double.npz", **(arrays | doubles))
     np.save(path / "rows.npy", arrays["X_val"][:5])
+    np.save(path / "double.npy", doubles["X_val"][:5])
     (path / "text.npz").write_text("no arrays")
     (path / "text.pt2").write_text("no program")
     torch.save(net.state_dict(), path / "net.pt")
@@ -66,7 +69,9 @@ def test_report(folder, capsys):
     assert (second["layer"], second["macs"]) == ("2", 8 * 16 * 3)
 
 
-@pytest.mark.parametrize(("told", "rows"), [([], 2), (["--input", "rows.npy"], 5)])
+@pytest.mark.parametrize(
+    ("told", "rows"), [([], 2), (["--input", "rows.npy"], 5), (["--input", "double.npy"], 5)]
+)
 def test_report_on_its_own_example_and_on_a_file(folder, capsys, told, rows):
     path, net, _ = folder
     code, out, err = run(path, capsys, "report", "net.pt2", "--no-timing", "--quiet", *told)
@@ -103,6 +108,14 @@ def test_compress_says_what_it_did(folder, capsys, tmp_path):
     )
     assert (code, err) == (0, "") and "MACs a sample" in out and "test data" not in out
     assert out.splitlines()[1].split()[0] == "0" and "written: " in out
+
+
+def test_doubles_are_cast_to_the_dtype_of_the_program(folder, capsys, tmp_path):
+    cards = []
+    for data in ("data.npz", "double.npz"):
+        words = ["compress", "net.pt2", "--data", data, "--max-drop", "0.02", "--quiet", "--json"]
+        cards.append(json.loads(run(folder[0], capsys, *words, output=tmp_path / "small.pt2")[1]))
+    assert cards[0] == cards[1] and cards[0]["feasible"]
 
 
 class Decomposed(nn.Module):
