@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             code: int = COMMANDS[told.command].run(told, say)
             return code
-        except (Refused, ValueError, TypeError) as error:
+        except (Refused, ValueError, TypeError, RuntimeError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
 
