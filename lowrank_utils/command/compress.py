@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from lowrank_utils.command.files import (
     Refused,
     as_json,
+    checked_output,
+    first_line,
+    layers_in,
     pair,
     read_arrays,
     read_program,
@@ -18,6 +25,7 @@ from lowrank_utils.command.files import (
 from lowrank_utils.cost.macs import count_macs
 from lowrank_utils.model.metrics import accuracy, auc
 from lowrank_utils.network.plain import to_plain
+from lowrank_utils.network.report import Report
 from lowrank_utils.network.within import compress_within
 
 METRICS = {"accuracy": accuracy, "auc": auc}
@@ -31,13 +39,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npz",
         required=True,
         help="arrays X_val and y_val, on which the ranks are chosen; if they are there, X_train and y_train "
-        "to calibrate on, and X_test and y_test for the report",
+        "to calibrate on, and X_test and y_test for the report; floating ones are cast to MODEL's dtype",
     )
     parser.add_argument(
         "--max-drop", type=float, required=True, help="largest drop of the metric, 0.01 for a point"
     )
     parser.add_argument(
-        "--output", metavar="SMALL.pt2", required=True, help="where to write the smaller program"
+        "--output",
+        metavar="SMALL.pt2",
+        required=True,
+        help="where to write the smaller program",
     )
     parser.add_argument("--metric", choices=sorted(METRICS), default="accuracy")
     parser.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers to leave dense")
@@ -46,53 +57,75 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(told: argparse.Namespace, say: Any) -> int:
     """Compress and write: 0; or 1 where nothing smaller keeps the metric, and nothing is written."""
-    output = Path(told.output)
-    if output.suffix != ".pt2" or not output.absolute().parent.is_dir():
-        raise Refused("--output", output, "a file NAME.pt2 in a folder that exists")
+    output = checked_output(Path(told.output))
     if not 0 <= told.max_drop < math.inf:
         raise Refused("--max-drop", told.max_drop, "a finite number >= 0")
     say("reading program and data")
     program, model = read_program(told.model)
-    arrays = read_arrays("--data", Path(told.data))
+    arrays = read_arrays("--data", Path(told.data), program)
     validation = pair("--data", arrays, "val", needed=True)
     calibration = pair("--data", arrays, "train", needed=False)
     test = pair("--data", arrays, "test", needed=False)
-    unknown = sorted(set(told.skip) - {name for name, _ in model.named_modules()})
-    if unknown:
-        raise Refused("--skip", unknown[0], f"one of the layers {[n for n, _ in model.named_children()]}")
-    say("choosing ranks")
     if validation is None:
         raise Refused("--data", sorted(arrays), "arrays among which are X_val and y_val")
     X, y = validation
-    try:
+    _check_layers(told, model)
+    say("trying the program on the data")
+    metric = METRICS[told.metric]
+    with _blaming_data(told.data):
+        macs = [count_macs(model, X[:1])]
+    with _blaming_data("X_test and y_test"):
+        scores = [] if test is None else [metric(model, *test)]
+    say("choosing ranks")
+    with _blaming_data(told.data):
         small, report = compress_within(
             model, X, y, max_drop=told.max_drop, metric=told.metric, calibration=calibration, skip=told.skip
         )
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise Refused("--data", told.data, f"data that the model can be called with ({first})") from error
+    if report.feasible:
+        say("writing")
+        write_program(to_plain(small).eval(), program, (X[:2],), output)
     card: dict[str, Any] = {
         "feasible": report.feasible,
         "metric": told.metric,
         "max_drop": told.max_drop,
         "params": report.params,
-        "macs_a_sample": [count_macs(net, X[:1]) for net in (model, small)],
+        "macs_a_sample": [*macs, count_macs(small, X[:1])],
         "validation": [report.baseline, report.score],
         "ranks": {row.layer: row.rank for row in report.layers},
     }
     if test is not None:
-        card["test"] = [METRICS[told.metric](net, *test) for net in (model, small)]
+        card["test"] = [*scores, metric(small, *test)]
     if report.feasible:
-        say("writing")
-        write_program(to_plain(small).eval(), program, (X[:2],), output)
         card["written"] = str(output)
-    if told.json:
-        print(as_json(card))
-    else:
-        print(report)
-        print("MACs a sample: {:,} -> {:,}".format(*card["macs_a_sample"]))
-        if test is not None:
-            print("test data: {} {:.4f} -> {:.4f}".format(told.metric, *card["test"]))
-        if report.feasible:
-            print(f"written: {output}")
+    print(as_json(card) if told.json else _text(card, report))
     return 0 if report.feasible else 1
+
+
+def _check_layers(told: argparse.Namespace, model: nn.Module) -> None:
+    """Check that there are layers to cut, and some that are not to be skipped."""
+    unknown = sorted(set(told.skip) - {name for name, _ in model.named_modules()})
+    if unknown:
+        raise Refused("--skip", unknown[0], f"one of the layers {[n for n, _ in model.named_children()]}")
+    layers = layers_in(model, told.model)
+    if set(layers) <= set(told.skip):
+        raise Refused("--skip", told.skip, f"fewer than all layers that can have a rank, {layers}")
+
+
+@contextmanager
+def _blaming_data(which: str) -> Iterator[None]:
+    """Refuse the data where the model cannot be called with them, or no metric be taken."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        limit = f"data that the model can be called with and scored on ({first_line(error)})"
+        raise Refused("--data", which, limit) from error
+
+
+def _text(card: Mapping[str, Any], report: Report) -> str:
+    """What was found, for people."""
+    lines = [str(report), "MACs a sample: {:,} -> {:,}".format(*card["macs_a_sample"])]
+    if "test" in card:
+        lines.append("test data: {} {:.4f} -> {:.4f}".format(card["metric"], *card["test"]))
+    if "written" in card:
+        lines.append(f"written: {card['written']}")
+    return "\n".join(lines)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lowrank_utils.layers.which import layers_of
 from lowrank_utils.network.exported import from_exported
 
 _SHAPE = re.compile(r"\d+(x\d+)*")
+_BROKEN = (EOFError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)  # a file, to numpy
 
 
 class Refused(Exception):  # no error of the program, but the end of a command
@@ -37,10 +42,18 @@ def read_program(path: Path) -> tuple[Any, nn.Module]:
         program = torch.export.load(path)
         return program, from_exported(program)
     except Exception as error:  # torch raises what it likes on a file that is none of its own
-        limit = f"a file NAME.pt2 that torch.export.save wrote ({_first_line(error)})"
+        limit = f"a file NAME.pt2 that torch.export.save wrote ({first_line(error)})"
         raise Refused("MODEL", path, limit) from error
     finally:
         torch_says.setLevel(level)
+
+
+def layers_in(model: nn.Module, path: Path) -> list[str]:
+    """Names of the layers of a file's program that can have a rank."""
+    layers = list(layers_of(model))
+    if not layers:
+        raise Refused("MODEL", path, "a program with a layer that can have a rank")
+    return layers
 
 
 def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
@@ -56,15 +69,18 @@ def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
         sizes = [int(size) for size in told.split("x")]
         if not all(sizes):
             raise Refused("--input", told, "a shape of positive sizes, such as 8x3x224x224")
-        floating = (t.dtype for t in program.state_dict.values() if t.is_floating_point())
         fixed = torch.Generator().manual_seed(0)
-        return (torch.randn(sizes, generator=fixed, dtype=next(floating, torch.float32)),)
-    arrays = read_arrays("--input", Path(told))
+        try:
+            return (torch.randn(sizes, generator=fixed, dtype=_dtype(program)),)
+        except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+            limit = f"a shape whose numbers fit into memory ({first_line(error)})"
+            raise Refused("--input", told, limit) from error
+    arrays = read_arrays("--input", Path(told), program)
     return tuple(arrays.values())
 
 
-def read_arrays(argument: str, path: Path) -> dict[str, Tensor]:
-    """Tensors of a file: {name: array} of .npz, one array of .npy."""
+def read_arrays(argument: str, path: Path, program: Any) -> dict[str, Tensor]:
+    """Tensors of a file, {name: array} of .npz, one array of .npy: floating ones in the program's dtype."""
     limit = "a file NAME.npz or NAME.npy of numpy arrays"
     limit += ", or a shape such as 8x3x224x224" if argument == "--input" else ""
     if path.suffix not in (".npz", ".npy") or not path.is_file():
@@ -72,9 +88,11 @@ def read_arrays(argument: str, path: Path) -> dict[str, Tensor]:
     try:
         read = np.load(path, allow_pickle=False)
         arrays = dict(read) if path.suffix == ".npz" else {"X": read}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise Refused(argument, path, f"{limit} ({_first_line(error)})") from error
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except (OSError, ValueError, TypeError, RuntimeError, MemoryError, *_BROKEN) as error:
+        raise Refused(argument, path, f"{limit} ({first_line(error)})") from error
+    dtype = _dtype(program)
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def pair(
@@ -94,13 +112,24 @@ def pair(
     return X, y
 
 
+def checked_output(path: Path) -> Path:
+    """The path, if a program can be written there."""
+    folder = path.absolute().parent
+    if path.suffix != ".pt2" or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise Refused("--output", path, "a file NAME.pt2 in a folder that exists and can be written to")
+    return path
+
+
 def write_program(model: nn.Module, like: Any, inputs: tuple[Any, ...], path: Path) -> None:
     """Export a model and save it; a batch of any size where the program that it was made from had one."""
     dynamic: Any = None
     if like.range_constraints:
         dynamic = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) else None for x in inputs)
     program = torch.export.export(model, inputs, dynamic_shapes=dynamic)
-    torch.export.save(program, path)
+    try:
+        torch.export.save(program, path)
+    except (OSError, RuntimeError) as error:  # a full disk, a file of someone else's
+        raise Refused("--output", path, f"a file that can be written ({first_line(error)})") from error
 
 
 def as_json(told: Mapping[str, Any]) -> str:
@@ -108,5 +137,12 @@ def as_json(told: Mapping[str, Any]) -> str:
     return json.dumps(told, indent=2, default=str)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
+def _dtype(program: Any) -> torch.dtype:
+    """The floating dtype of a program's weights."""
+    floating = (t.dtype for t in program.state_dict.values() if t.is_floating_point())
+    return next(floating, torch.float32)

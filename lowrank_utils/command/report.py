@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lowrank_utils.command.files import Refused, as_json, read_inputs, read_program
+from lowrank_utils.command.files import Refused, as_json, first_line, layers_in, read_inputs, read_program
 from lowrank_utils.cost.survey import survey
 
 
@@ -27,14 +27,15 @@ def run(told: argparse.Namespace, say: Any) -> int:
     """Print the survey; 0."""
     say("reading the program")
     program, model = read_program(told.model)
+    layers_in(model, told.model)
     inputs = read_inputs(told.input, program)
     say("counting" if told.no_timing else "counting, and timing this machine")
     try:
         found = survey(model, *inputs, timing=not told.no_timing)
-    except (RuntimeError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shapes = [tuple(getattr(x, "shape", ())) for x in inputs]
-        first = str(error).strip().partition("\n")[0]
-        raise Refused("--input", shapes, f"what the model can be called with ({first})") from error
+        limit = f"what the model can be called with ({first_line(error)})"
+        raise Refused("--input", shapes, limit) from error
     if not told.json:
         print(found)
         return 0
@@ -43,6 +44,7 @@ def run(told: argparse.Namespace, say: Any) -> int:
         "macs": found.macs,
         "params_share": found.params_share,
         "macs_share": found.macs_share,
+        "not_counted": dict(found.not_counted),
         "layers": [asdict(row) for row in found.rows],
     }
     if found.prediction is not None:

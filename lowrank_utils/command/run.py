@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lowrank_utils.command import compress, report
 from lowrank_utils.command.files import Refused
 
 COMMANDS = {"report": report, "compress": compress}
+OURS = ("left as they are", "count_macs has no formula")  # how a warning of this package begins
 EPILOG = (
     "exit codes: 0 done; 1 nothing smaller keeps the metric, nothing is written; 2 an argument cannot be used"
 )
@@ -42,16 +43,23 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{what} ...", file=sys.stderr, flush=True)
 
     with warnings.catch_warnings():
-        warnings.showwarning = _shown  # type: ignore[assignment]
+        warnings.showwarning = _once()
         try:
             code: int = COMMANDS[told.command].run(told, say)
             return code
-        except (Refused, ValueError, TypeError) as error:
+        except (Refused, ValueError, TypeError, RuntimeError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
 
 
-def _shown(message: Warning | str, category: type[Warning], *rest: object) -> None:
-    """A warning of this package in one line; torch's own, on its file format, are no news to the caller."""
-    if issubclass(category, UserWarning) and str(message).startswith("left as they are"):
-        print(f"warning: {message}", file=sys.stderr)
+def _once() -> Callable[..., None]:
+    """What shows a warning of this package once, in one line; torch's, on its files, are no news."""
+    shown = set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *rest: object) -> None:
+        text = str(message)
+        if issubclass(category, UserWarning) and text.startswith(OURS) and text not in shown:
+            shown.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+    return show

@@ -12,7 +12,7 @@ from torch import nn
 from lowrank_utils import _checks
 from lowrank_utils.cost.activations import saved_bytes
 from lowrank_utils.cost.macs import tally
-from lowrank_utils.cost.tables import aligned
+from lowrank_utils.cost.tables import aligned, listed
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ class LayerTable:
         if self.total.backward_macs is None:
             lines = [line[:5] for line in lines]
         text = aligned(lines, words=2)
-        for title, calls in (("NOT COUNTED", self.not_counted), ("free", self.free)):
-            if calls:
-                text.append(f"{title}: " + ", ".join(f"{name} ({n})" for name, n in sorted(calls.items())))
+        text += listed("NOT COUNTED", self.not_counted) + listed("free", self.free)
         return "\n".join(text)
 
 

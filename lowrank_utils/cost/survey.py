@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,7 @@ from lowrank_utils import _checks
 from lowrank_utils.cost.by_layer import cost_by_layer
 from lowrank_utils.cost.machine import Machine
 from lowrank_utils.cost.predict import Prediction, predict_speedup
-from lowrank_utils.cost.tables import aligned
+from lowrank_utils.cost.tables import aligned, listed
 from lowrank_utils.factors.ranks import break_even_rank, rank_for_energy
 from lowrank_utils.layers.which import layers_of
 
@@ -55,12 +56,14 @@ class Survey:
         macs: Multiply-adds of one forward.
         prediction: Of the whole model, each linear layer at half of its break-even rank; None if no time
             was asked for.
+        not_counted: ``{operator: calls}`` of what may hide products and counted 0.
     """
 
     rows: tuple[SurveyRow, ...]
     params: int
     macs: int
     prediction: Prediction | None
+    not_counted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def params_share(self) -> float:
@@ -87,6 +90,7 @@ class Survey:
             f"these layers: {self.params_share:.1%} of {self.params:,} parameters, "
             f"{self.macs_share:.1%} of {self.macs:,} MACs"
         )
+        text += listed("NOT COUNTED", self.not_counted)
         if self.prediction is not None:
             text.append(f"all linear layers at half their numbers: {self.prediction}")
         return "\n".join(text)
@@ -144,4 +148,4 @@ def survey(model: nn.Module, *inputs: Any, timing: bool = True, machine: Machine
         row = SurveyRow(name, kind, shapes[name], cost.params, cost.macs, energy_rank, most[name], speedup)
         rows.append(row)
     rows.sort(key=lambda row: (-row.macs, -math.prod(row.shape)))
-    return Survey(tuple(rows), table.total.params, table.total.macs, prediction)
+    return Survey(tuple(rows), table.total.params, table.total.macs, prediction, table.not_counted)

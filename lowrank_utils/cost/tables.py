@@ -1,8 +1,8 @@
-"""Text tables: columns as wide as their widest cell."""
+"""Text tables: columns as wide as their widest cell, and the line below them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def aligned(lines: Sequence[Sequence[str]], words: int = 1) -> list[str]:
@@ -13,3 +13,8 @@ def aligned(lines: Sequence[Sequence[str]], words: int = 1) -> list[str]:
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True))
         for line in lines
     ]
+
+
+def listed(title: str, calls: Mapping[str, int]) -> list[str]:
+    """One line that names operators and how often each was called; none where there are none."""
+    return [f"{title}: " + ", ".join(f"{name} ({n})" for name, n in sorted(calls.items()))] if calls else []

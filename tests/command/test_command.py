@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import Dim, export, load, save
 
 from lowrank_utils import accuracy, count_macs, count_params, from_exported
+from lowrank_utils.command import compress
 from lowrank_utils.command.run import main
 
 
@@ -36,7 +37,19 @@ def folder(tmp_path_factory):
     np.savez(path / "short.npz", X_val=arrays["X_val"], y_val=arrays["y_val"][:5])
     np.savez(path / "wide.npz", X_val=np.zeros((4, 13), "float32"), y_val=np.zeros(4, "int64"))
     np.savez(path / "pickled.npz", X_val=np.array([{}], dtype=object), y_val=np.zeros(1))
+    doubles = {name: array.astype("float64") for name, array in arrays.items() if name.startswith("X")}
+    np.savez(path / "double.npz", **(arrays | doubles))
+    np.savez(path / "wide_test.npz", **(arrays | {"X_test": np.zeros((101, 13), "float32")}))
+    np.savez(path / "one_class.npz", **(arrays | {"y_test": np.zeros(101, "int64")}))
+    np.savez(path / "none_left.npz", X_val=arrays["X_val"][:0], y_val=arrays["y_val"][:0])
     np.save(path / "rows.npy", arrays["X_val"][:5])
+    np.save(path / "double.npy", doubles["X_val"][:5])
+    for name in ("empty.npy", "empty.npz"):
+        (path / name).write_bytes(b"")
+    header = (path / "rows.npy").read_bytes()
+    (path / "broken.npy").write_bytes(header.replace(b"(5, 12)", b"((5, 12"))
+    (path / "dir.pt2").mkdir()
+    save(export(nn.Sequential(nn.ReLU()), (X[:2],)), path / "relu.pt2")
     (path / "text.npz").write_text("no arrays")
     (path / "text.pt2").write_text("no program")
     torch.save(net.state_dict(), path / "net.pt")
@@ -66,7 +79,9 @@ def test_report(folder, capsys):
     assert (second["layer"], second["macs"]) == ("2", 8 * 16 * 3)
 
 
-@pytest.mark.parametrize(("told", "rows"), [([], 2), (["--input", "rows.npy"], 5)])
+@pytest.mark.parametrize(
+    ("told", "rows"), [([], 2), (["--input", "rows.npy"], 5), (["--input", "double.npy"], 5)]
+)
 def test_report_on_its_own_example_and_on_a_file(folder, capsys, told, rows):
     path, net, _ = folder
     code, out, err = run(path, capsys, "report", "net.pt2", "--no-timing", "--quiet", *told)
@@ -105,6 +120,53 @@ def test_compress_says_what_it_did(folder, capsys, tmp_path):
     assert out.splitlines()[1].split()[0] == "0" and "written: " in out
 
 
+def test_what_is_skipped_stays_dense_and_macs_are_of_one_sample(folder, capsys, tmp_path):
+    path, net, _ = folder
+    words = ["compress", "net.pt2", "--data", "val.npz", "--max-drop", "0.9", "--quiet", "--json"]
+    free = json.loads(run(path, capsys, *words, output=tmp_path / "s.pt2")[1])
+    assert set(free["ranks"]) == {"0", "2"}
+    card = json.loads(run(path, capsys, *words, "--skip", "0", output=tmp_path / "s.pt2")[1])
+    assert set(card["ranks"]) == {"2"}
+    small = from_exported(load(tmp_path / "s.pt2"))
+    assert torch.equal(small.get_submodule("0").weight, net[0].weight)
+    assert card["macs_a_sample"] == [count_macs(model, torch.zeros(1, 12)) for model in (net, small)]
+
+
+def test_doubles_are_cast_to_the_dtype_of_the_program(folder, capsys, tmp_path):
+    cards = []
+    for data in ("data.npz", "double.npz"):
+        words = ["compress", "net.pt2", "--data", data, "--max-drop", "0.02", "--quiet", "--json"]
+        cards.append(json.loads(run(folder[0], capsys, *words, output=tmp_path / "small.pt2")[1]))
+    assert cards[0] == cards[1] and cards[0]["feasible"]
+
+
+class Decomposed(nn.Module):
+    """A linear layer beside an operator that has no formula."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = nn.Linear(8, 8)
+        self.a.weight.data = torch.randn(8, 1) @ torch.randn(1, 8)
+
+    def forward(self, x):
+        return self.a(x) + torch.linalg.svd(x.detach(), full_matrices=False)[0].mean()
+
+
+def test_operators_without_a_formula_are_named(capsys, tmp_path):
+    net, X = Decomposed(), torch.randn(50, 8)
+    save(export(net, (X[:1],), dynamic_shapes=None), tmp_path / "net.pt2")
+    _, out, _ = run(tmp_path, capsys, "report", "net.pt2", "--no-timing", "--quiet")
+    assert "64 MACs" in out and "NOT COUNTED: aten::_linalg_svd (1)" in out.splitlines()
+    _, out, _ = run(tmp_path, capsys, "report", "net.pt2", "--no-timing", "--quiet", "--json")
+    assert json.loads(out)["not_counted"] == {"aten::_linalg_svd": 1}
+    np.savez(tmp_path / "d.npz", X_val=X, y_val=net(X).argmax(1))
+    words = ["compress", "net.pt2", "--data", "d.npz", "--max-drop", "0.9", "--quiet"]
+    code, _, err = run(tmp_path, capsys, *words, output=tmp_path / "s.pt2")
+    assert code == 0
+    assert err == "warning: count_macs has no formula for aten::_linalg_svd: counted as 0\n"
+
+
 def test_labels_of_another_integer_dtype(folder, capsys, tmp_path):
     cards = []
     for data in ("val.npz", "int32.npz"):
@@ -134,6 +196,12 @@ REPORT = [
     ("net.pt2 --input 0x12", "argument --input: 0x12 must be a shape of positive"),
     ("net.pt2 --input eight", "argument --input: eight must be .* or a shape"),
     ("net.pt2 --input none.npy", "argument --input: .*none.npy must be"),
+    ("net.pt2 --input empty.npy", "argument --input: .*empty.npy must be a file"),
+    ("net.pt2 --input broken.npy", "argument --input: .*broken.npy must be a file"),
+    ("net.pt2 --input empty.npz", "argument --input: .*empty.npz must be a file"),
+    ("net.pt2 --input 1000000x1000000x100000", "argument --input: 1000000x.* must be a shape whose numbers"),
+    (f"net.pt2 --input {10**20}x12", "argument --input: 10+x12 must be a shape whose numbers"),
+    ("relu.pt2", "argument MODEL: .*relu.pt2 must be a program with a layer"),
     ("net.pt2 --rank 3", "unrecognized arguments: --rank"),
 ]
 COMPRESS = [
@@ -143,6 +211,17 @@ COMPRESS = [
     ("--data other.npz", "argument --data: .*'X'.* must be arrays among which"),
     ("--data short.npz", r"argument --data: X_val \(101, 12\) and y_val \(5,\)"),
     ("--data wide.npz", "argument --data: .* the model can be called"),
+    ("--data empty.npz", "argument --data: .*empty.npz must be a file"),
+    ("--data none_left.npz", r"argument --data: X_val \(0, 12\) and y_val \(0,\) must be .* at least one"),
+    ("--data wide_test.npz", "argument --data: X_test and y_test must be data that the model can be called"),
+    ("--data one_class.npz --metric auc", r"argument --data: X_test and y_test must .* lacks \[1, 2\]"),
+    ("--data val.npz --skip 0 2", r"argument --skip: \['0', '2'\] must be fewer than all layers"),
+    ("--data val.npz --output dir.pt2", "argument --output: .*dir.pt2 must be a file NAME.pt2"),
+    (
+        "--data val.npz --output no_folder/out.pt2",
+        "argument --output: .*no_folder/out.pt2 must be .* a folder",
+    ),
+    ("--data val.npz --output val.npz/out.pt2", "argument --output: .*val.npz/out.pt2 must be .* a folder"),
     ("--data val.npz --skip 9", "argument --skip: 9 must be"),
     ("--data val.npz --max-drop -1", "argument --max-drop: -1.0 must be"),
     ("--data val.npz --max-drop nan", "argument --max-drop: nan must be"),
@@ -163,11 +242,44 @@ WRONG = [
 @pytest.mark.parametrize(
     ("words", "said"), WRONG, ids=lambda part: " ".join(part) if isinstance(part, list) else ""
 )
-def test_an_error_names_the_argument_and_ends_with_2(folder, capsys, words, said):
+def test_an_error_names_the_argument_and_ends_with_2(folder, capsys, monkeypatch, words, said):
+    monkeypatch.setattr("lowrank_utils.network.within.cascade", None)  # before the long work
     code, out, err = run(folder[0], capsys, *words)
     assert (code, out) == (2, "")
     assert re.search(said, err.splitlines()[-1]), err
     assert "Traceback" not in err and not (folder[0] / "out.pt2").exists()
+
+
+def test_a_program_without_layers_is_no_fault_of_the_data(folder, capsys):
+    code, _, err = run(folder[0], capsys, "compress", "relu.pt2", "--data", "val.npz", *GOOD)
+    assert code == 2 and re.search("argument MODEL: .*relu.pt2 must be a program with a layer", err)
+
+
+def test_a_finished_network_is_written_before_it_is_scored_again(folder, capsys, monkeypatch, tmp_path):
+    def once(model, X, y, calls=[]):  # noqa: B006
+        calls.append(model)
+        if len(calls) > 1:
+            raise RuntimeError("no more")
+        return 1.0
+
+    monkeypatch.setitem(compress.METRICS, "accuracy", once)
+    words = ["compress", "net.pt2", "--data", "data.npz", "--max-drop", "0.02"]
+    code, _, err = run(folder[0], capsys, *words, output=tmp_path / "s.pt2")
+    assert code == 2 and err.splitlines()[-1] == "error: no more"
+    assert (tmp_path / "s.pt2").exists()
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_a_program_that_cannot_be_written_is_an_error_of_the_output(
+    folder, capsys, monkeypatch, tmp_path, error
+):
+    def full(*_):
+        raise error("no space left")
+
+    monkeypatch.setattr(torch.export, "save", full)
+    words = ["compress", "net.pt2", "--data", "val.npz", "--max-drop", "0.02"]
+    code, _, err = run(folder[0], capsys, *words, output=tmp_path / "s.pt2")
+    assert code == 2 and re.search(r"argument --output: .*s.pt2 must be .*no space left", err)
 
 
 def test_as_a_program():

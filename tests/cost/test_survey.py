@@ -67,6 +67,14 @@ def test_a_part_that_is_never_called_owns_no_macs():
     assert {row.layer: row.macs for row in found.rows} == {"a": 36, "b": 0}
 
 
+def test_what_was_not_counted_is_told():
+    model = Lambda(lambda s, x: s.a(torch.linalg.inv(x)), a=nn.Linear(6, 6))
+    found = survey(model, torch.eye(6), timing=False)
+    assert found.not_counted == {"aten::linalg_inv_ex": 1}
+    assert str(found).splitlines()[-1] == "NOT COUNTED: aten::linalg_inv_ex (1)"
+    assert "NOT" not in str(survey(nn.Linear(6, 6), torch.eye(6), timing=False))
+
+
 @pytest.mark.parametrize(
     ("told", "error", "words"),
     [
