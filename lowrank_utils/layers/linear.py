@@ -148,9 +148,8 @@ class LowRankLinear(nn.Module):
     @classmethod
     def from_linear(cls, linear: nn.Linear, rank: int, *, core: bool = False) -> Self:
         r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
-        What is frozen stays frozen.
 
-        left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r.
+        What is frozen stays frozen. left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r.
 
         Args:
             linear: Layer with weight (m, n); it is not changed.
@@ -182,7 +181,7 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
-        """The dense ``nn.Linear`` with the same weight and bias, as a copy, frozen if no factor is trained."""
+        """The dense ``nn.Linear`` with the same weight and bias, as a copy; frozen if all factors are."""
         return frozen_as(self, linear_of(self.weight, self.bias)).train(self.training)
 
     @torch.no_grad()

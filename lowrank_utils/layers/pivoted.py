@@ -142,6 +142,7 @@ class PivotedLinear(nn.Module):
     @classmethod
     def from_linear(cls, linear: nn.Linear, rank: int) -> Self:
         r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
+
         What is frozen stays frozen.
 
         Args:
@@ -186,7 +187,7 @@ class PivotedLinear(nn.Module):
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
-        """The dense ``nn.Linear`` with the same weight and bias, as a copy, frozen if no factor is trained."""
+        """The dense ``nn.Linear`` with the same weight and bias, as a copy; frozen if all factors are."""
         return frozen_as(self, linear_of(self.weight, self.bias)).train(self.training)
 
     def extra_repr(self) -> str:
