@@ -211,10 +211,10 @@ def convolution(value: object, name: str = "conv") -> nn.Conv1d | nn.Conv2d | nn
     type_error(name, value, "an nn.Conv1d, nn.Conv2d or nn.Conv3d")
 
 
-def sizes(value: object, name: str, d: int) -> tuple[int, ...]:
-    """Return ``value`` as ``d`` positive integers; one stands for all."""
+def sizes(value: object, name: str, d: int, *, low: int = 1) -> tuple[int, ...]:
+    """Return ``value`` as ``d`` integers of at least ``low``; one stands for all."""
     if not isinstance(value, tuple | list | torch.Size):
-        return (integer(value, name, low=1),) * d
+        return (integer(value, name, low=low),) * d
     if len(value) != d:
         value_error(name, value, f"{d} integers, one for each axis")
-    return tuple(integer(part, f"{name}[{i}]", low=1) for i, part in enumerate(value))
+    return tuple(integer(part, f"{name}[{i}]", low=low) for i, part in enumerate(value))

@@ -27,20 +27,25 @@ def count_params(model: nn.Module) -> int:
 
 
 def size_bytes(model: nn.Module) -> int:
-    r"""Bytes of the file that ``torch.save(model.state_dict(), ...)`` writes, container included.
+    r"""Bytes that ``torch.save(model.state_dict(), ...)`` writes into a buffer in memory, container included.
 
-    A tensor that is a view is written with its whole storage: clone a slice before you keep it.
+    A file is some bytes smaller or larger: its own name stands before each of its records. A tensor that is
+    a view is written with its whole storage: clone a slice before you keep it.
 
     Args:
         model: Any module.
 
     Raises:
         TypeError: If ``model`` is no ``nn.Module``.
+        ValueError: If a tensor is on the meta device, where there is nothing to write.
 
     Example:
         >>> size_bytes(nn.Linear(100, 100)) > 4 * 10_100
         True
     """
     file = io.BytesIO()
-    torch.save(_checks.module(model).state_dict(), file)
+    state = _checks.module(model).state_dict()
+    if any(isinstance(t, torch.Tensor) and t.is_meta for t in state.values()):
+        _checks.value_error("model", model, "a module with numbers to write, and not on the meta device")
+    torch.save(state, file)
     return file.tell()

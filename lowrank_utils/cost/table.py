@@ -71,7 +71,7 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
 
     Raises:
         TypeError: If a model is no ``nn.Module``.
-        ValueError: If ``models`` is empty.
+        ValueError: If ``models`` is empty, or one is on the meta device.
 
     Example:
         >>> import torch

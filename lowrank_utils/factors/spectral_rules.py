@@ -48,7 +48,7 @@ def gavish_donoho_rank(W: Tensor, *, noise: float | None = None) -> int:
     else:
         scale = math.sqrt(long) * _checks.real(noise, "noise", low=0.0, open_low=True)
     # no signal: rounding of the entries, a noise of that norm at most, and of the SVD itself
-    entries = torch.finfo(W.dtype).eps * float(np.linalg.norm(S)) / math.sqrt(short)
+    entries = torch.finfo(W.dtype).eps * math.hypot(*S) / math.sqrt(short)
     floor = max(entries, long * np.finfo(float).eps * float(S[0]))
     return int((max(threshold * scale, floor) < S).sum())
 
@@ -100,10 +100,11 @@ def evbmf_rank(W: Tensor) -> int:
 
     W = _checks.matrix(W)
     L, M = sorted(W.shape)
-    energy = singular_values(W).cpu().numpy() ** 2  # (L,)
-    if energy[0] == 0:
+    S = singular_values(W).cpu().numpy()  # (L,)
+    if S[0] == 0:
         return 0
-    energy = energy / energy.sum()  # the rank does not depend on the scale
+    energy = (S / S[0]) ** 2  # the rank does not depend on the scale, and no square leaves float64
+    energy = energy / energy.sum()
     alpha = L / M
     tau = 2.5129 * math.sqrt(alpha)
     edge = (1 + tau) * (1 + alpha / tau)

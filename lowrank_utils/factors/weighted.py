@@ -90,13 +90,22 @@ def weighted_factors(
         [1.0, 0.0]
     """
     kept = _checks.matrix(W).clone()
-    (m, n), C, W = kept.shape, moments.covariance, kept.double()
+    (m, n), W = kept.shape, kept.double()
+    C = _checks.matrix(moments.covariance, "moments.covariance").double()
     if C.shape != (n, n):
         _checks.value_error("moments.covariance", C, f"of shape ({n}, {n}), W's in_features")
+    mean = moments.mean.to(torch.float64, copy=True)  # the moments may go on
+    if mean.shape != (n,) or not bool(mean.isfinite().all()):
+        _checks.value_error("moments.mean", mean, f"finite and of shape ({n},), W's in_features")
     damping = _checks.real(damping, "damping", low=0.0)
     Lt, LtW = None, W
+    scale = 1.0  # of G, per output
     if two_sided and moments.gradient is not None and bool(moments.gradient.any()):
-        G = moments.gradient / (moments.gradient.trace() / m)  # unit mean diagonal
+        G = _checks.matrix(moments.gradient, "moments.gradient").double()
+        if G.shape != (m, m):
+            _checks.value_error("moments.gradient", G, f"of shape ({m}, {m}), W's out_features")
+        scale = float(G.trace() / m)
+        G = G / scale  # unit mean diagonal
         ridge = max(damping, m * torch.finfo(torch.float64).eps)
         Lt = torch.linalg.cholesky(G + ridge * torch.eye(m).to(G)).T  # (m, m)
         LtW = Lt @ W
@@ -110,8 +119,7 @@ def weighted_factors(
     U = U.flip(1)  # (m, k)
     A = U if Lt is None else torch.linalg.solve_triangular(Lt, U, upper=True)
     if Lt is not None:  # undo the scaling of G, so that tails of different layers can be added
-        S = S * float(moments.gradient.trace() / m) ** 0.5  # type: ignore[union-attr]
-    mean = moments.mean.clone()  # the moments may go on
+        S = S * scale**0.5
     return WeightedFactors(S, A, U.T @ LtW, kept, mean, W @ mean)
 
 

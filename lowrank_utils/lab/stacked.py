@@ -29,7 +29,7 @@ def train_nets(
         lr: Learning rate.
 
     Returns:
-        Loss of each net before each step, (epochs, K).
+        Loss of each net before each step, (epochs, K), rounded to torch's default dtype.
 
     Raises:
         TypeError: If an argument is of the wrong type.

@@ -12,7 +12,7 @@ from lowrank_utils import _checks
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.unfold import FORMS, Rank, compose, kernel_factors
 from lowrank_utils.factors.weighted_unfold import weighted_kernel_factors
-from lowrank_utils.layers.stages import Conv, Stage, chain
+from lowrank_utils.layers.stages import Conv, Stage, chain, composed
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -40,7 +40,9 @@ class LowRankConv(nn.Module):
         (N, in_channels, ...) or (in_channels, ...), as ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d``.
 
     Raises:
-        ValueError: If ``form`` is unknown or ``kernels`` are no chain of that form.
+        TypeError: If ``groups``, or an entry of a setting, is no integer.
+        ValueError: If ``form`` is unknown, ``kernels`` are no chain of that form, the bias is not of the
+            chain's outputs, or a setting does not fit the kernel's axes.
 
     Reference:
         Denton et al. 2014; Jaderberg et al. 2014; Lebedev et al. 2015; Kim et al. 2016.
@@ -64,19 +66,14 @@ class LowRankConv(nn.Module):
         padding_mode: str = "zeros",
     ) -> None:
         super().__init__()
-        self.form = _checks.kernel_form(form, FORMS, kernels[0].ndim - 2)
-        try:
-            shape = compose([kernel.to("meta") for kernel in kernels], form).shape
-        except (RuntimeError, ValueError):
-            _checks.value_error("kernels", [tuple(K.shape) for K in kernels], f"a chain of form {form!r}")
+        self.form, groups = _checks.choice(form, "form", FORMS), _checks.integer(groups, "groups", low=1)
+        shape, self.rank = composed(kernels, form, groups)
         self.out_channels, self.in_channels = shape[0], shape[1] * groups
-        self.rank: Rank = len(kernels[0]) // (1 if form == "kernel" else groups)
-        if form == "tucker2":
-            self.rank = (kernels[2].shape[1], self.rank)
+        if bias is not None and bias.shape != (self.out_channels,):
+            _checks.value_error("bias", bias, f"of shape ({self.out_channels},), one for each output")
         self.kernels = nn.ParameterList(nn.Parameter(kernel.detach().clone()) for kernel in kernels)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        padding = padding if isinstance(padding, str) else tuple(padding)
-        self._whole = Stage(tuple(shape[2:]), tuple(stride), padding, tuple(dilation), groups, padding_mode)
+        self._whole = Stage.checked(shape[2:], stride, padding, dilation, groups, padding_mode)
         self._stages = chain(kernels, form, self._whole, self.in_channels)
 
     def forward(self, input: Tensor) -> Tensor:

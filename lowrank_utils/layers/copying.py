@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lowrank_utils.layers.fused import leave_fused_path
+from lowrank_utils.layers.holding import frozen_as
 
 Things = TypeVar("Things")
 
@@ -55,7 +56,7 @@ def put(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     """
     old = model.get_submodule(name)
     take_over(old, layer)
-    _freeze(old, layer)
+    frozen_as(old, layer)
     if name == "":
         return layer
     model.set_submodule(name, layer)
@@ -69,18 +70,3 @@ def take_over(old: nn.Module, new: nn.Module) -> None:
         getattr(new, hooks).update(getattr(old, hooks))
     new._is_full_backward_hook = old._is_full_backward_hook
     new.train(old.training)
-
-
-def _freeze(old: nn.Module, new: nn.Module) -> None:
-    """Freeze the factors in ``new`` as the weight of ``old`` is, and a bias as its bias; in place."""
-    trained = dict.fromkeys((False, True), False)  # whether it is a bias: whether one of them is trained
-    for key, p in old.named_parameters():
-        trained[_is_bias(key)] |= p.requires_grad
-    has_bias = any(_is_bias(key) for key, _ in old.named_parameters())
-    for key, p in new.named_parameters():
-        if not trained[_is_bias(key) and has_bias]:
-            p.requires_grad_(False)
-
-
-def _is_bias(key: str) -> bool:
-    return key.rpartition(".")[2] in ("bias", "start", "shift")  # a pivoted layer keeps it in two parts

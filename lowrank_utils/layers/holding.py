@@ -41,3 +41,19 @@ def linear_of(W: Tensor, bias: Tensor | None) -> nn.Linear:
     m, n = W.shape
     given = {"weight": W, "bias": None if bias is None else bias.to(W.dtype)}
     return holding(nn.Linear, n, m, bias is not None, parameters=given)
+
+
+def frozen_as(old: nn.Module, new: Layer) -> Layer:
+    """``new`` itself, its factors frozen as the weight of ``old`` is, and a bias as its bias."""
+    trained = dict.fromkeys((False, True), False)  # whether it is a bias: whether one of them is trained
+    for key, p in old.named_parameters():
+        trained[_is_bias(key)] |= p.requires_grad
+    has_bias = any(_is_bias(key) for key, _ in old.named_parameters())
+    for key, p in new.named_parameters():
+        if not trained[_is_bias(key) and has_bias]:
+            p.requires_grad_(False)
+    return new
+
+
+def _is_bias(key: str) -> bool:
+    return key.rpartition(".")[2] in ("bias", "start", "shift")  # a pivoted layer keeps it in two parts

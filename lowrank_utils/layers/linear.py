@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import balanced_factors, truncated_svd
-from lowrank_utils.layers.holding import holding, linear_of
+from lowrank_utils.layers.holding import frozen_as, holding, linear_of
 
 
 class Product(Tensor):
@@ -149,7 +149,7 @@ class LowRankLinear(nn.Module):
     def from_linear(cls, linear: nn.Linear, rank: int, *, core: bool = False) -> Self:
         r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
 
-        left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r.
+        What is frozen stays frozen. left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r.
 
         Args:
             linear: Layer with weight (m, n); it is not changed.
@@ -177,12 +177,12 @@ class LowRankLinear(nn.Module):
             W = _checks.matrix(linear.weight)
             A, B = balanced_factors(W, _checks.rank(rank, *W.shape))
             layer = cls.from_factors(A, B, linear.bias)
-        return layer.train(linear.training)
+        return frozen_as(linear, layer).train(linear.training)
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
-        """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
-        return linear_of(self.weight, self.bias).train(self.training)
+        """The dense ``nn.Linear`` with the same weight and bias, as a copy; frozen if all factors are."""
+        return frozen_as(self, linear_of(self.weight, self.bias)).train(self.training)
 
     @torch.no_grad()
     def to_sequential(self) -> nn.Sequential:
@@ -199,11 +199,14 @@ class LowRankLinear(nn.Module):
             layers[-1].bias.requires_grad_(self.bias.requires_grad)
         return nn.Sequential(*layers).train(self.training)
 
-    @torch.no_grad()
+    @torch.enable_grad()  # so that the product says whether one of the two is trained
     def collapse(self) -> Self:
         """A copy without core, folded into left: (left core) right is the same W, r^2 numbers fewer."""
         left = self.left if self.core is None else self.left @ self.core
-        return type(self).from_factors(left, self.right, self.bias).train(self.training)
+        layer = frozen_as(self, type(self).from_factors(left, self.right, self.bias))
+        layer.left.requires_grad_(left.requires_grad)
+        layer.right.requires_grad_(self.right.requires_grad)
+        return layer.train(self.training)
 
     def extra_repr(self) -> str:
         """Sizes for ``print``."""

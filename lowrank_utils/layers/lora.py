@@ -45,6 +45,8 @@ class LoRALinear(nn.Module):
         6144
     """
 
+    __jit_unused_properties__ = ["weight"]  # a script needs forward alone
+
     def __init__(
         self, weight: Tensor, A: Tensor, B: Tensor, bias: Tensor | None = None, *, alpha: float | None = None
     ) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.factors.svd import balanced_factors
-from lowrank_utils.layers.holding import linear_of
+from lowrank_utils.layers.holding import frozen_as, linear_of
 from lowrank_utils.layers.linear import LowRankLinear, Product
 
 
@@ -125,7 +125,8 @@ class PivotedLinear(nn.Module):
             TypeError: If a factor is no floating tensor.
             ValueError: If a factor is not finite or the shapes do not fit.
         """
-        left, right = _checks.matrix(left, "left"), _checks.matrix(right, "right")
+        left = _checks.matrix(left, "left")
+        right = _checks.matrix(right, "right").to(left)
         (m, r), n = left.shape, right.shape[1]
         if len(right) != r or r > min(m, n) or (bias is not None and bias.shape != (m,)):
             shapes = [None if t is None else tuple(t.shape) for t in (left, right, bias)]
@@ -136,11 +137,13 @@ class PivotedLinear(nn.Module):
         # left[order[r:]] = C left[order[:r]], so C^T = R11^-1 R12; least squares, should its rank be below r
         C = torch.from_numpy(np.linalg.lstsq(R[:, :r], R[:, r:], rcond=None)[0].T)  # (m - r, r)
         rows = torch.from_numpy(order.astype("int64")).to(left.device)
-        return cls(left[rows[:r]] @ right, C.to(left), rows, bias)
+        return cls(left[rows[:r]] @ right, C.to(left), rows, None if bias is None else bias.to(left))
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, rank: int) -> Self:
         r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
+
+        What is frozen stays frozen.
 
         Args:
             linear: Layer with weight (m, n); it is not changed.
@@ -154,7 +157,7 @@ class PivotedLinear(nn.Module):
             _checks.type_error("linear", linear, "an nn.Linear")
         W = _checks.matrix(linear.weight)
         A, B = balanced_factors(W, _checks.rank(rank, *W.shape))
-        return cls.from_factors(A, B, linear.bias).train(linear.training)
+        return frozen_as(linear, cls.from_factors(A, B, linear.bias)).train(linear.training)
 
     def drop_order(self) -> Tensor:
         """Sort the outputs no longer; the old index of each, (m,). What reads them must follow suit."""
@@ -184,8 +187,8 @@ class PivotedLinear(nn.Module):
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
-        """The dense ``nn.Linear`` with the same weight and bias, as a copy."""
-        return linear_of(self.weight, self.bias).train(self.training)
+        """The dense ``nn.Linear`` with the same weight and bias, as a copy; frozen if all factors are."""
+        return frozen_as(self, linear_of(self.weight, self.bias)).train(self.training)
 
     def extra_repr(self) -> str:
         """Sizes for ``print``."""

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lowrank_utils.factors.unfold import sliding_axes
+from lowrank_utils import _checks
+from lowrank_utils.factors.unfold import FORMS, Rank, factor_shapes, sliding_axes
 from lowrank_utils.layers.holding import holding
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 LAYERS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+MODES = ("zeros", "reflect", "replicate", "circular")
 FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -31,6 +33,27 @@ class Stage(NamedTuple):
         """What this convolution was told."""
         sizes = conv.kernel_size, conv.stride, conv.padding, conv.dilation
         return cls(*sizes, conv.groups, conv.padding_mode)
+
+    @classmethod
+    def checked(
+        cls,
+        kernel_size: tuple[int, ...],
+        stride: object,
+        padding: object,
+        dilation: object,
+        groups: int,
+        padding_mode: str,
+    ) -> Stage:
+        """The same from settings of the user's, each for every axis of the kernel."""
+        d = len(kernel_size)
+        steps, dilation = _checks.sizes(stride, "stride", d), _checks.sizes(dilation, "dilation", d)
+        if isinstance(padding, str):
+            _checks.choice(padding, "padding", ("valid", "same") if max(steps) == 1 else ("valid",))
+        else:
+            padding = _checks.sizes(padding, "padding", d, low=0)
+        return cls(
+            kernel_size, steps, padding, dilation, groups, _checks.choice(padding_mode, "padding_mode", MODES)
+        )
 
     def padded(self, x: Tensor) -> Tensor:
         """The input (N, c, *) with its margins."""
@@ -91,3 +114,22 @@ def chain(kernels: Sequence[Tensor], form: str, whole: Stage, in_channels: int) 
         if form == "kernel":  # the basis runs on every input channel
             channels *= in_channels
     return stages
+
+
+def composed(kernels: Sequence[Tensor], form: str, groups: int) -> tuple[tuple[int, ...], Rank]:
+    """Shape (m, n, *k) and rank of what the kernels compose, if they are a chain of that form."""
+    shapes, limit = [tuple(K.shape) for K in kernels], f"a chain of form {form!r} at groups={groups}"
+    d = len(shapes[0]) - 2 if shapes else 0
+    if d not in LAYERS or any(len(shape) != d + 2 or min(shape) == 0 for shape in shapes):
+        _checks.value_error("kernels", shapes, limit)
+    _checks.kernel_form(form, FORMS, d)
+    if len(shapes) != len(sliding_axes(form, d)):
+        _checks.value_error("kernels", shapes, limit)
+    r = shapes[0][0] // (1 if form == "kernel" else groups)
+    rank: Rank = (shapes[1][0] // groups, r) if form == "tucker2" else r
+    n = shapes[1][1] // max(r, 1) if form == "kernel" else shapes[0][1]
+    k = (max(shape[2 + axis] for shape in shapes) for axis in range(d))
+    whole = (shapes[-1][0], n, *k)
+    if whole[0] % groups or factor_shapes(whole, rank, form, groups) != shapes:
+        _checks.value_error("kernels", shapes, limit)
+    return whole, rank

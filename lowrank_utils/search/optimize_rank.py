@@ -27,11 +27,11 @@ class OptimizeRank:
         y: Labels.
         delta: Largest drop of the metric, absolute.
         metric: ``"accuracy"``, ``"auc"`` or a callable(model, X, y).
-        layer: Dotted name of the layer; by default the first ``nn.Linear``.
+        layer: Dotted name of the layer; by default the first ``nn.Linear`` that can be given a rank.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the model has no ``nn.Linear``, or as in ``find_rank``.
+        ValueError: If the model has no such ``nn.Linear`` and no layer is named, or as in ``find_rank``.
 
     Example:
         >>> import torch
@@ -57,7 +57,8 @@ class OptimizeRank:
         model = _checks.module(model)
         _checks.labelled(X, y)
         if layer is None:
-            layer = next(iter(layers_of(model)), None)
+            linears = (k for k in layers_of(model) if isinstance(model.get_submodule(k), nn.Linear))
+            layer = next(linears, None)
         if layer is None:
             _checks.value_error("model", model, "a module with an nn.Linear in it")
         self.X, self.y, self.model, self.metric = X, y, model, metric

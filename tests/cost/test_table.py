@@ -236,3 +236,10 @@ def test_a_weight_that_has_a_history_is_no_hindrance(old):
     assert cost_table({"a": model}, x)["a"].latency_ms > 0
     assert measure_speed(model, x, size=16, min_run_time_s=1e-6).gflops > 0
     assert flopth_counts(model, x)[0] == 24
+
+
+def test_a_model_without_numbers_has_no_size():
+    with pytest.raises(
+        ValueError, match="^model=Linear must be a module with numbers to write, and not on the"
+    ):
+        size_bytes(nn.Linear(4, 3, device="meta"))

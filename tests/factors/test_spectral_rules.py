@@ -229,3 +229,11 @@ def test_evbmf_sees_a_spike_from_where_the_grid_does(m, n):
         low, high = (low, middle) if evbmf_by_grid(with_spike(middle)) else (middle, high)
     assert evbmf_rank(with_spike(0.99 * low)) == 0
     assert evbmf_rank(with_spike(1.01 * high)) == 1
+
+
+@pytest.mark.parametrize("rule", [evbmf_rank, gavish_donoho_rank])
+@pytest.mark.parametrize("scale", [1e-200, 1e-3, 1e160])
+def test_the_rank_does_not_depend_on_the_scale(rule, scale):
+    torch.manual_seed(0)
+    W = torch.randn(60, 3).double() @ torch.randn(3, 40).double() + 0.1 * torch.randn(60, 40).double()
+    assert rule(W) == rule(W * scale) == 3

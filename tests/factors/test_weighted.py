@@ -359,3 +359,46 @@ GOOD = moments_of(np.random.default_rng(0).standard_normal((9, 3)))
 def test_impossible_requests(W, options, rank, error, message):
     with pytest.raises(error, match="^" + re.escape(message)):
         weighted_factors(W, GOOD, **options).at(rank)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"gradient": torch.eye(4, dtype=D)},
+            "moments.gradient=Tensor(shape=(4, 4), dtype=torch.float64) must be of shape (2, 2)",
+        ),
+        (
+            {"gradient": torch.full((2, 2), torch.nan, dtype=D)},
+            "moments.gradient of shape (2, 2) has 4 entries that are nan",
+        ),
+        (
+            {"mean": torch.zeros(4, dtype=D)},
+            "moments.mean=Tensor(shape=(4,), dtype=torch.float64) must be finite and of",
+        ),
+        (
+            {"mean": torch.full((3,), torch.inf, dtype=D)},
+            "moments.mean=Tensor(shape=(3,), dtype=torch.float64) must be",
+        ),
+        (
+            {"covariance": torch.full((3, 3), torch.nan, dtype=D)},
+            "moments.covariance of shape (3, 3) has 9 entries",
+        ),
+        (
+            {"covariance": torch.eye(2, dtype=D)},
+            "moments.covariance=Tensor(shape=(2, 2), dtype=torch.float64) must be",
+        ),
+    ],
+)
+def test_moments_that_do_not_fit(changes, message):
+    moments = Moments(1, 1, torch.zeros(3, dtype=D), torch.eye(3, dtype=D), torch.eye(2, dtype=D))
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        weighted_factors(torch.ones(2, 3), dataclasses.replace(moments, **changes))
+
+
+def test_moments_in_single_precision_are_taken_in_double():
+    single = Moments(1, 1, torch.arange(3.0), torch.diag(torch.arange(3.0)), torch.diag(torch.ones(2)))
+    double = Moments(1, 1, single.mean.double(), single.covariance.double(), single.gradient.double())
+    W = torch.randn(2, 3)
+    pairs = zip(weighted_factors(W, single).at(1), weighted_factors(W, double).at(1), strict=True)
+    assert all(torch.equal(a, b) and a.dtype == D for a, b in pairs)

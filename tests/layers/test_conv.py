@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -323,12 +324,61 @@ def test_a_kernel_must_be_finite():
 
 @pytest.mark.parametrize(
     ("kernels", "form"),
-    [([(2, 3, 5), (4, 3, 1)], "channel"), ([(2, 1, 5), (4, 3, 1)], "kernel"), ([(2, 3, 5)], "kernel")],
+    [
+        ([(2, 3, 5), (4, 3, 1)], "channel"),
+        ([(2, 1, 5), (4, 3, 1)], "kernel"),
+        ([(2, 3, 5)], "kernel"),
+        ([(2, 3, 1), (4, 2, 5)], "channel"),  # it is of the form input
+        ([(2, 3, 5), (4, 2, 1)], "input"),
+        ([(2, 3, 5), (4, 2, 1), (4, 4, 1)], "channel"),
+        ([(2, 3, 5)], "channel"),
+        ([(2, 3, 5), (4, 2)], "channel"),
+        ([(0, 3, 5), (4, 0, 1)], "channel"),
+        ([(2, 3), (4, 2)], "channel"),
+        ([(2, 3, 1), (4, 2, 5)], "tucker2"),
+        ([(2, 3, 1), (4, 2, 5), (6, 3, 1)], "tucker2"),
+        ([(2, 3, 1), (2, 2, 5), (6, 2, 1)], "cp"),
+        ([], "tucker2"),
+    ],
 )
 def test_kernels_that_are_no_chain(kernels, form):
     steps = {"stride": (1,), "padding": (0,), "dilation": (1,)}
-    with pytest.raises(ValueError, match=rf"^kernels=\[\(2.* must be a chain of form '{form}'$"):
+    with pytest.raises(ValueError, match=rf"^kernels=\[.* must be a chain of form '{form}' at groups=1$"):
         LowRankConv([torch.ones(shape) for shape in kernels], form=form, **steps)
+
+
+@pytest.mark.parametrize("groups", [3, 4])
+def test_kernels_of_other_groups(groups):
+    """Two kernels cannot be one for each of three groups, nor four outputs be in threes."""
+    kernels = [torch.ones(2 if groups == 3 else 4, 3, 5), torch.ones(6, 1, 1)]
+    with pytest.raises(ValueError, match=f"must be a chain of form 'channel' at groups={groups}$"):
+        LowRankConv(kernels, stride=(1,), padding=(0,), dilation=(1,), groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"bias": torch.ones(99)},
+            ValueError,
+            "bias=Tensor(shape=(99,), dtype=torch.float32) must be of shape (4,)",
+        ),
+        ({"padding_mode": "foo"}, ValueError, "padding_mode='foo' must be one of 'circular', "),
+        ({"padding": "full"}, ValueError, "padding='full' must be one of 'same', 'valid'"),
+        ({"padding": "same", "stride": (2, 1)}, ValueError, "padding='same' must be one of 'valid'"),
+        ({"padding": (-1, 0)}, ValueError, "padding[0]=-1 must be an integer >= 0"),
+        ({"stride": (1,)}, ValueError, "stride=(1,) must be 2 integers, one for each axis"),
+        ({"dilation": (1, 0)}, ValueError, "dilation[1]=0 must be an integer >= 1"),
+        ({"groups": 0}, ValueError, "groups=0 must be an integer >= 1"),
+        ({"groups": "1"}, TypeError, "groups='1' must be an integer >= 1"),
+        ({"form": "svd"}, ValueError, "form='svd' must be one of"),
+    ],
+)
+def test_impossible_settings_of_a_chain(options, error, message):
+    kernels = [torch.ones(2, 3, 5, 5), torch.ones(4, 2, 1, 1)]
+    given = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)} | options
+    with pytest.raises(error, match="^" + re.escape(message)):
+        LowRankConv(kernels, **given)
 
 
 def test_a_chain_by_hand():

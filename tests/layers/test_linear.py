@@ -7,8 +7,9 @@ import pytest
 import torch
 from oracles import DTYPES, HALVES, eps, snapshot, tail, truncated, with_spectrum, work_eps
 from torch import nn
+from torch.nn.utils import parametrize
 
-from lowrank_utils import LowRankLinear, truncated_svd
+from lowrank_utils import LowRankLinear, PivotedLinear, truncated_svd
 
 SHAPES = [(7, 4), (5, 5), (4, 9)]  # (m, n)
 CASES = [
@@ -344,3 +345,44 @@ def test_half_precision_whose_singular_values_do_not_fit():
     U, S, Vh = truncated_svd(linear.weight, 1)
     assert S.dtype == torch.float32 and float(S) == pytest.approx(120000.0, rel=1e-3)
     assert U.dtype == Vh.dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", [LowRankLinear, PivotedLinear])
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_is_frozen_stays_frozen(kind, weight, bias):
+    dense = nn.Linear(7, 5)
+    dense.weight.requires_grad_(weight)
+    dense.bias.requires_grad_(bias)
+    layer = kind.from_linear(dense, 3)
+    wanted = {"start": bias, "shift": bias, "bias": bias}
+    back = [layer, layer.to_linear(), layer.to_sequential()]
+    if kind is LowRankLinear:
+        back += [layer.collapse(), kind.from_linear(dense, 3, core=True).collapse()]
+    for made in back:
+        flags = {name: p.requires_grad for name, p in made.named_parameters()}
+        assert flags == {name: wanted.get(name.rpartition(".")[2], weight) for name in flags}
+
+
+@pytest.mark.parametrize("core", [None, True, False])
+def test_a_factor_that_is_frozen_alone_stays_so(core):
+    layer = LowRankLinear(7, 5, 3, core=core is not None)
+    layer.left.requires_grad_(False)
+    if core is not None:
+        layer.core.requires_grad_(core)
+    made = layer.collapse()
+    assert (made.left.requires_grad, made.right.requires_grad) == (bool(core), True)
+    assert layer.to_linear().weight.requires_grad
+    parametrize.register_parametrization(layer, "right", nn.Identity())
+    with torch.no_grad():
+        assert layer.collapse().right.requires_grad
+
+
+@pytest.mark.parametrize("kind", [LowRankLinear, PivotedLinear])
+def test_factors_of_other_dtypes_are_cast_to_the_first_one(kind):
+    left, right, bias = torch.randn(5, 2, dtype=torch.float64), torch.randn(2, 4), torch.randn(5).half()
+    layer = kind.from_factors(left, right, bias)
+    assert {p.dtype for p in layer.parameters()} == {torch.float64}
+    assert torch.allclose(layer.weight, left @ right.double())
+    assert torch.allclose(layer.bias, bias.double())
+    assert kind.from_factors(left.float(), right.double(), bias).weight.dtype == torch.float32

@@ -234,3 +234,12 @@ def test_float32_keeps_the_weight_to_its_last_digits_under_pissa():
     layer = LoRALinear.from_linear(linear, 10, start="pissa")
     off = torch.linalg.norm(layer.weight.double() - linear.weight.double())
     assert off <= 10 * work_eps(torch.float32) * torch.linalg.norm(linear.weight.double())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.jit.script is deprecated
+def test_it_can_be_scripted():
+    layer, x = (
+        LoRALinear(torch.randn(3, 4), torch.randn(2, 4), torch.randn(3, 2), torch.randn(3)),
+        torch.randn(5, 4),
+    )
+    assert torch.allclose(torch.jit.script(layer)(x), layer(x))

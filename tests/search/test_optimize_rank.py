@@ -127,6 +127,14 @@ def test_the_first_linear_or_the_one_named():
     assert rank == find_rank(model, layer, X, y, max_drop=0.05, max_rank=top).rank
 
 
+def test_a_convolution_before_the_first_linear_is_passed_over():
+    model = nn.Sequential(nn.Conv1d(2, 2, 3), nn.Flatten(), nn.Linear(4, 3))
+    X, y = torch.randn(6, 2, 4), torch.arange(6) % 3
+    assert OptimizeRank(X, model, y).layer == "2" and OptimizeRank(X, model, y, layer="0").layer == "0"
+    with pytest.raises(ValueError, match="model=Conv1d must be a module with an nn.Linear in it"):
+        OptimizeRank(X, model[0], y)
+
+
 def test_the_default_delta_is_a_tenth_and_absolute():
     model, _, X, y, _ = case("mlp, first", 0)
     assert OptimizeRank(X, model, y).delta == 0.1
