@@ -149,7 +149,8 @@ class LowRankLinear(nn.Module):
     def from_linear(cls, linear: nn.Linear, rank: int, *, core: bool = False) -> Self:
         r"""The layer whose weight is the truncated SVD of ``linear.weight``; the bias is copied.
 
-        What is frozen stays frozen. left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r.
+        left = U_r S_r^1/2 and right = S_r^1/2 Vh_r; with a core U_r, diag(S_r) and Vh_r. What is frozen stays
+        frozen.
 
         Args:
             linear: Layer with weight (m, n); it is not changed.

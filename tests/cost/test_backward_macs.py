@@ -24,7 +24,8 @@ def with_gradient(x: Any) -> Any:
 
 
 NO_BACKWARD = {"addmm in place", "mm out", "nothing", "sdpa flash inside"}
-OTHERWISE = {"bilinear", "cdist of many"} | {row[0] for row in ZOO if row[0].startswith(("rnn", "lstm", "gru"))}
+OTHERWISE = {"bilinear", "cdist of many"}
+OTHERWISE |= {row[0] for row in ZOO if row[0].startswith(("rnn", "lstm", "gru"))}
 LAW = [row for row in ZOO if row[0] not in NO_BACKWARD | OTHERWISE]
 
 
