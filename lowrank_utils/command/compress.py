@@ -22,6 +22,7 @@ from lowrank_utils.command.files import (
     read_program,
     write_program,
 )
+from lowrank_utils.command.signature import example, export_like
 from lowrank_utils.cost.macs import count_macs
 from lowrank_utils.model.metrics import accuracy, auc
 from lowrank_utils.network.plain import to_plain
@@ -48,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="SMALL.pt2",
         required=True,
-        help="where to write the smaller program",
+        help="where to write the smaller program, which takes what MODEL takes",
     )
     parser.add_argument("--metric", choices=sorted(METRICS), default="accuracy")
     parser.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers to leave dense")
@@ -70,12 +71,14 @@ def run(told: argparse.Namespace, say: Any) -> int:
         raise Refused("--data", sorted(arrays), "arrays among which are X_val and y_val")
     X, y = validation
     _check_layers(told, model)
-    say("trying the program on the data")
+    say("trying the program, on the data and in another export")
     metric = METRICS[told.metric]
     with _blaming_data(told.data):
         macs = [count_macs(model, X[:1])]
     with _blaming_data("X_test and y_test"):
         scores = [] if test is None else [metric(model, *test)]
+    call = example(program, X)
+    export_like(model, program, told.model, call)
     say("choosing ranks")
     with _blaming_data(told.data):
         small, report = compress_within(
@@ -83,7 +86,7 @@ def run(told: argparse.Namespace, say: Any) -> int:
         )
     if report.feasible:
         say("writing")
-        write_program(to_plain(small).eval(), program, (X[:2],), output)
+        write_program(export_like(to_plain(small).eval(), program, told.model, call), output)
     card: dict[str, Any] = {
         "feasible": report.feasible,
         "metric": told.metric,

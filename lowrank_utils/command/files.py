@@ -120,12 +120,8 @@ def checked_output(path: Path) -> Path:
     return path
 
 
-def write_program(model: nn.Module, like: Any, inputs: tuple[Any, ...], path: Path) -> None:
-    """Export a model and save it; a batch of any size where the program that it was made from had one."""
-    dynamic: Any = None
-    if like.range_constraints:
-        dynamic = tuple({0: torch.export.Dim.AUTO} if isinstance(x, Tensor) else None for x in inputs)
-    program = torch.export.export(model, inputs, dynamic_shapes=dynamic)
+def write_program(program: Any, path: Path) -> None:
+    """Save an exported program."""
     try:
         torch.export.save(program, path)
     except (OSError, RuntimeError) as error:  # a full disk, a file of someone else's
