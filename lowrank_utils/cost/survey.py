@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -63,7 +63,7 @@ class Survey:
     params: int
     macs: int
     prediction: Prediction | None
-    not_counted: Mapping[str, int] = field(default_factory=dict)
+    not_counted: Mapping[str, int]
 
     @property
     def params_share(self) -> float:

@@ -135,7 +135,7 @@ def test_pages_are_unfolded_and_without_buttons(monkeypatch, tmp_path):
 
 
 def test_pdf_has_a_sane_size(pdf, site):
-    assert 60 <= len(pdf.pages) <= 320  # 305 with eleven chapters, of them some 45 of definitions
+    assert 60 <= len(pdf.pages) <= 340  # 324 with eleven chapters, of them some 45 of definitions
     assert (site / f"{takeaway.NAME}.pdf").stat().st_size < 10e6
     assert pdf.metadata.title == built_pages.CONFIG["title"]
 
