@@ -89,7 +89,8 @@ def log_odds(scores: Tensor) -> Tensor:
     z = scores.double()
     ordered = z.sort(-1).values  # (N, C)
     top, second = ordered[:, -1:], ordered[:, -2:-1]  # (N, 1)
-    of_top = (top - second) - (ordered[:, :-1] - second).exp().sum(-1, keepdim=True).log()
+    rest = second.clamp_min(torch.finfo(z.dtype).min)  # where all others are -inf, their sum is 0
+    of_top = (top - rest) - (ordered[:, :-1] - rest).exp().sum(-1, keepdim=True).log()
     total = (ordered - top).exp().sum(-1, keepdim=True)
     e = (z - top).exp()  # at most 1, and the others' at least that
     return torch.where(z == top, of_top, (z - top) - (total - e).clamp_min(1.0).log())
@@ -100,8 +101,10 @@ def auc_of(scores: Tensor, y: Tensor) -> float:
     if scores.ndim != 2 or scores.shape[1] < 2 or scores.shape[:1] != y.shape:
         shapes = f"{tuple(scores.shape)} and {tuple(y.shape)}"
         raise ValueError(f"logits and y of shapes {shapes} must be (N, C) with C >= 2 and (N,) for an AUC")
-    if not bool(scores.isfinite().all()):
-        raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan or inf in it; an AUC needs numbers")
+    best = scores.amax(-1)  # -inf leaves a class out, as a mask does; a row of nothing else has no order
+    if not bool(best.isfinite().all()):
+        shape = tuple(scores.shape)
+        raise ValueError(f"net(X) of shape {shape} has nan, inf or a row of -inf in it; an AUC needs numbers")
     odds = log_odds(scores).cpu().numpy()  # (N, C)
     classes, labels = odds.shape[-1], y.cpu().numpy()
     missing = sorted(set(range(classes)) - set(labels.tolist()))
@@ -160,7 +163,8 @@ def auc(net: nn.Module, X: Any, y: Any = None) -> float:
 
     Raises:
         TypeError: If X or y is of the wrong type.
-        ValueError: If X is empty, y does not match, a class is missing or a logit is nan or inf.
+        ValueError: If X is empty, y does not match, a class is missing, or a row of logits has nan, inf or
+            nothing but -inf.
 
     Reference:
         Fawcett, "An introduction to ROC analysis", 2006.

@@ -351,14 +351,27 @@ def test_accuracy_names_both_shapes():
         accuracy(nn.Identity(), torch.zeros(3, 2), torch.zeros(3, 1))
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_a_class_that_a_mask_leaves_out_is_the_least_likely(classes):
+    torch.manual_seed(0)
+    scores, y = 3 * torch.randn(60, classes), torch.arange(60) % classes
+    scores[torch.rand(60, classes) < 0.2] = -math.inf
+    scores[scores.isneginf().all(1), 0] = 0.0
+    P = scores.double().softmax(-1).numpy()
+    areas = [roc_auc_score(y == c, P[:, c]) for c in range(classes)]
+    assert auc(nn.Identity(), scores, y) == pytest.approx(np.mean(areas), abs=1e-12)
+
+
+NO_ORDER = ([math.nan, 1.0], [math.inf, 0.0], [-math.inf, -math.inf])
+
+
 @pytest.mark.parametrize(
     ("scores", "y", "message"),
     [
         (torch.eye(3), [0, 1, 1], "y must hold every one of the 3 classes for an AUC; it lacks [2]"),
         (torch.ones(4, 3), [0, 1, 2, 3], "y holds the label 3, but the logits only have 3 classes"),
         (torch.ones(4, 3), [0, 1, 2, -1], "y holds the label -1, but the logits only have 3 classes"),
-        (torch.tensor([[math.nan, 1.0], [1.0, 0.0]]), [0, 1], "net(X) of shape (2, 2) has nan or inf in it"),
-        (torch.tensor([[math.inf, 0.0], [0.0, 1.0]]), [0, 1], "net(X) of shape (2, 2) has nan or inf in it"),
+        *((torch.tensor([row, [0.0, 1.0]]), [0, 1], "net(X) of shape (2, 2) has nan") for row in NO_ORDER),
         (torch.ones(3, 1), [0, 0, 0], "logits and y of shapes (3, 1) and (3,) must be (N, C) with C >= 2"),
         (torch.ones(2, 2, 3), [[0, 1], [2, 0]], "logits and y of shapes (2, 2, 3) and (2, 2) must be (N, C)"),
     ],
