@@ -6,6 +6,7 @@
 # where there is a chromium (about 25 s more). The links are written with the files, so none is ever dead.
 # make quick  lint, types and the package tests of what changed: before each commit
 # make noise  every chapter under rounding noise, NOISE="ulps:seed ..."; CHAPTERS=book/NN_name.ipynb for one
+# make long   every chapter with its long runs whole, each number compared with the stored one
 # make headless  the reader's notebooks from top to bottom, each against its chapter
 # make processors  the package's tests with the instructions of older processors, on one and two threads
 # make properties  what must hold for every matrix and model, on 10 000 drawn examples each
@@ -28,7 +29,7 @@ NBVAL := -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-en
 export TQDM_DISABLE = 1
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-.PHONY: book notebooks lab pdf epub test quick noise processors properties mutants headless lint links serve refresh bench clean
+.PHONY: book notebooks lab pdf epub test quick noise long processors properties mutants headless lint links serve refresh bench clean
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
@@ -80,6 +81,9 @@ noise: .venv/.installed
 	@for n in $(NOISE); do echo "rounding noise $$n (ulps:seed)"; \
 	ROUNDING_NOISE=$$n $(BIN)/pytest -q $(NBVAL) tests/test_figures.py $(CHAPTERS) || exit 1; done
 
+long: .venv/.installed
+	LONG_RUNS=check $(BIN)/pytest -q $(NBVAL) $(CHAPTERS)
+
 headless: .venv/.installed
 	$(BIN)/python tests/reader/headless.py
 
@@ -102,7 +106,7 @@ serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
 
 refresh: .venv/.installed
-	$(BIN)/python book/_ext/refresh.py $(CHAPTERS)
+	$(BIN)/python book/_ext/refresh.py --long $(CHAPTERS)
 
 bench: .venv/.teaching
 	$(BIN)/pip install -q -e '.[bench]'

@@ -21,6 +21,7 @@ from lowrank_utils.factors.svd import low_rank_approximation, relative_error, si
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.lab.data import Split, load_split
 from lowrank_utils.lab.docstrings import Docstring, load_docstrings
+from lowrank_utils.lab.long_run import long_run
 from lowrank_utils.lab.minilm import MiniLM, load_minilm, minilm_tokens, without_layers
 from lowrank_utils.lab.models import Net, NetLite
 from lowrank_utils.lab.repro import set_seed
@@ -116,6 +117,7 @@ __all__ = [
     "load_docstrings",
     "load_minilm",
     "load_split",
+    "long_run",
     "low_rank_approximation",
     "measure_harm",
     "measure_latency",

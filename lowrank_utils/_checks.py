@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -218,3 +218,17 @@ def sizes(value: object, name: str, d: int, *, low: int = 1) -> tuple[int, ...]:
     if len(value) != d:
         value_error(name, value, f"{d} integers, one for each axis")
     return tuple(integer(part, f"{name}[{i}]", low=low) for i, part in enumerate(value))
+
+
+def long_run_settings(settings: list[Any], again: set[Any]) -> None:
+    """Check that the settings have names of their own, and that some of them are computed."""
+    if len({str(setting) for setting in settings}) < len(settings):
+        value_error("settings", settings, "settings with a text of its own each")
+    if not again or not again <= set(settings):
+        value_error("again", sorted(map(str, again)), f"one or more of the settings {_short(settings)}")
+
+
+def long_run_other(name: str, setting: object, found: str) -> NoReturn:
+    """Raise the ``ValueError`` of a slice that does not fit to the stored run."""
+    what = f"long run {name!r}, setting {setting!r}: {found}"
+    raise ValueError(f"{what}; must be the same, or give again=settings to compute all of them here")

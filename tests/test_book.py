@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
+LONG_RUNS = ROOT / "lowrank_utils" / "lab" / "long_runs"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.ipynb"))
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 VERBS = set(
@@ -223,6 +224,19 @@ def test_notebook(path, check):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_chapter(path, check):
     assert check(nbformat.read(path, as_version=4)) == []
+
+
+def long_runs(nb):
+    """Names of the stored runs of which a notebook shows a slice."""
+    return [name for _, cell in code(nb) for name in re.findall(r'\blong_run\(\s*"([^"]*)"', cell.source)]
+
+
+def test_stored_runs_are_those_that_chapters_show():
+    """Each is shown once, by the chapter whose number begins its name."""
+    shown = {p.stem: long_runs(nbformat.read(p, as_version=4)) for p in CHAPTERS}
+    names = [name for found in shown.values() for name in found]
+    assert sorted(names) == sorted(path.stem for path in LONG_RUNS.glob("*.json"))
+    assert all(name[:3] == f"{stem[:2]}-" for stem, found in shown.items() for name in found)
 
 
 def toc_files(toc):

@@ -1,9 +1,11 @@
 """Run notebooks in place, each in one fresh kernel, and store their outputs with minimal metadata.
 
-Usage: python refresh.py chapter.ipynb [...]. Cell ids, tags and alt texts stay as they are, but for the tag
-that says how long a cell takes.
+Usage: python refresh.py [--long] chapter.ipynb [...]. Cell ids, tags and alt texts stay as they are, but for
+the tag that says how long a cell takes. With --long a chapter that shows a slice of a long run computes the
+whole of it first, and stores that.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +25,14 @@ def without(metadata: dict, key: str) -> dict:
     return {k: v for k, v in metadata.items() if k != key}
 
 
-def refresh(path: Path) -> None:
+def run_long(path: Path) -> None:
+    """Execute one notebook with its long runs whole, for the files that they write."""
+    nb, folder = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(nb, timeout=3600, kernel_name="python3", resources=folder)
+    client.execute(env={**os.environ, "LONG_RUNS": "write"})
+
+
+def refresh(path: Path, *, long: bool) -> None:
     """Execute one notebook in its own folder and write it back."""
     nb = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -45,6 +54,8 @@ def refresh(path: Path) -> None:
             tags = tagged(cell.metadata.get("tags", []), now - before)
             cell.metadata = {**cell.metadata, "tags": tags} if tags else without(cell.metadata, "tags")
 
+    if long and "long_run(" in path.read_text(encoding="utf-8"):
+        run_long(path)
     client.on_cell_execute, client.on_cell_executed = start, end
     client.execute()
     nb.metadata = nbformat.from_dict(METADATA)
@@ -60,6 +71,7 @@ def refresh(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
+    names = [name for name in sys.argv[1:] if name != "--long"]
+    for name in names:
         print(name, flush=True)
-        refresh(Path(name))
+        refresh(Path(name), long=len(names) < len(sys.argv) - 1)
