@@ -37,15 +37,21 @@ MARK_THE_SAME = """() => {
   document.querySelectorAll("[data-same]").forEach((e) => delete e.dataset.same);
   same(document.body);
 }"""
+# The page's own script asks what holds a formula, so a formula goes with its holder or not at all.
 TAKE_OUT = """() => {
   const outer = (e) => !e.parentElement.closest("[data-same]");
-  window.takenOut = [...document.querySelectorAll("[data-same]")].filter(outer).map((e) => {
+  const bare = (e) => !e.matches("mjx-container") && !e.querySelector("mjx-container");
+  const free = (e) => outer(e) && (bare(e) || e.matches("p, li, td, th, dd, dt, div"));
+  window.takenOut = [...document.querySelectorAll("[data-same]")].filter(free).map((e) => {
     const place = document.createComment("");
     e.replaceWith(place);
     return [e, place];
   });
 }"""
-PUT_BACK = "() => window.takenOut.forEach(([e, place]) => place.replaceWith(e))"
+PUT_BACK = """() => {
+  window.takenOut.forEach(([e, place]) => place.replaceWith(e));
+  window.dispatchEvent(new Event("resize"));
+}"""
 # A highlighted word is a span with a class, on which only contrast depends. For the other rules a listing is
 # bare text of the same width, for which axe-core takes half as long. What holds anything else stays as it is.
 BARE_LISTINGS = """() => {
@@ -129,6 +135,7 @@ def look(page):
         page.evaluate(TAKE_OUT if options is contrast else "() => {}")
         found.extend(f"{scheme} {width}: {fault}" for fault in axe(page, options))
         page.evaluate(PUT_BACK if options is contrast else "() => {}")
+        page.clock.fast_forward(RESIZED_MS)
 
     run("light", 1280, contrast)
     run("dark", 1280, contrast)
