@@ -60,7 +60,8 @@ def calibrate(
             over rows, all rows of a sample have one g, and E[g g^T] has at most samples x directions ranks:
             if that is fewer than the layer has outputs, a cut hides its error where the estimate is blind.
         mask: A callable(inputs) -> (N, T), True where a position counts and False where it fills up a batch;
-            by default the ``attention_mask`` of a batch with named arguments, else every position. A padded
+            by default what a batch with named arguments says by ``attention_mask``, or by torch's
+            ``src_key_padding_mask`` or ``key_padding_mask``, else every position. A padded
             nn.TransformerEncoder needs one: torch drops such positions in eval mode, here they are run.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
