@@ -77,6 +77,7 @@ def long_run(
                     _checks.long_run_other(name, setting, told)
     if mode == "write":
         lines = [f"{json.dumps(str(k))}: {json.dumps(v)}" for k, v in results.items()]
+        FOLDER.mkdir(exist_ok=True)
         file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return results
 
