@@ -228,7 +228,7 @@ def test_chapter(path, check):
 
 def long_runs(nb):
     """Names of the stored runs of which a notebook shows a slice."""
-    return [name for _, cell in code(nb) for name in re.findall(r'\blong_run\(\s*"([^"]*)"', cell.source)]
+    return [name for _, cell in code(nb) for name in re.findall(r'"(\d\d-[a-z][^"\s]*)"', cell.source)]
 
 
 def test_stored_runs_are_those_that_chapters_show():
