@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lowrank_utils.factors.unfold import Rank
 from lowrank_utils.layers.views import Pick
@@ -42,21 +41,6 @@ class HarmCurve:
     macs: tuple[int, ...]
     tails: tuple[float, ...]
     measured: dict[int, float]
-
-    @classmethod
-    def of_product(cls, shape: tuple[int, int], S: Tensor, measured: Mapping[int, float]) -> Self:
-        """That of the product A B, for harms that were measured before.
-
-        Args:
-            shape: (m, n) of the weight.
-            S: Its singular values (min(m, n),), largest first, or those of ``weighted_factors``.
-            measured: ``{position in ranks: harm}``; position 0 is rank 1.
-        """
-        m, n = shape
-        ranks = range(1, (m * n - 1) // (m + n) + 1)  # those that save numbers
-        tails = S.detach().double().square().cpu().numpy()[::-1].cumsum()[::-1][1:]  # of rank 1, 2, ...
-        params = tuple(r * (m + n) for r in ranks)
-        return cls("", tuple(ranks), params, params, tuple(tails[: len(ranks)].tolist()), dict(measured))
 
     def harms(self) -> NDArray[np.float64]:
         """Harm at every rank, (len(ranks),): never rising, and the ratio to the tail between measurements."""

@@ -161,10 +161,13 @@ def _candidates(
     W = view.weight
     m, n = W.shape
     forms = view.forms()
-    saving = (m * n - 1) // (m + n)  # the largest rank that saves numbers
-    if saving and (seen is not None or not forms):
+    ranks = range(1, (m * n - 1) // (m + n) + 1)  # those that save numbers
+    if len(ranks) and (seen is not None or not forms):
         factors = None if seen is None else weighted_factors(W, seen)
-        curve = HarmCurve.of_product((m, n), singular_values(W) if factors is None else factors.S, {})
+        S = singular_values(W) if factors is None else factors.S
+        tails = S.double().square().cpu().numpy()[::-1].cumsum()[::-1][1:]  # of rank 1, 2, ...
+        params = tuple(r * (m + n) for r in ranks)
+        curve = HarmCurve("", tuple(ranks), params, params, tuple(tails[: len(ranks)].tolist()), {})
         yield curve, outputs.at if factors is None else functools.partial(_product, view, outputs, factors)
     for form in dict.fromkeys(option.form for option in forms):
         own = [o for o in forms if o.form == form]

@@ -10,15 +10,7 @@ from oracles import Lambda, snapshot
 from torch import nn
 from zoo import ZOO, case
 
-from lowrank_utils import (
-    Harm,
-    allocate_ranks,
-    calibrate,
-    compress,
-    compress_within,
-    measure_harm,
-    weighted_factors,
-)
+from lowrank_utils import Harm, allocate_ranks, calibrate, compress, compress_within, measure_harm
 from lowrank_utils.network.harm import HarmCurve, harm_options
 from lowrank_utils.network.measure import kl_divergence
 
@@ -75,22 +67,6 @@ def test_every_form_of_a_convolution_and_factors_by_the_data():
                     p.numel() for k, p in small.named_parameters() if k.startswith(name) and "bias" not in k
                 )
                 assert weights == curve.params[i]
-
-
-@pytest.mark.parametrize("name", ["0", "2"])
-def test_a_curve_is_made_again_from_what_was_measured(name):
-    torch.manual_seed(0)
-    net, X = nn.Sequential(nn.Linear(9, 14), nn.ReLU(), nn.Linear(14, 6)), torch.randn(50, 9)
-    moments, W = calibrate(net, X), net[int(name)].weight
-    for given, S in (
-        ({}, torch.linalg.svdvals(W.double())),
-        ({"moments": moments}, weighted_factors(W, moments[name]).S),
-    ):
-        (curve,) = measure_harm(net, X, points=2, layers=[name], **given).layers[name].curves
-        again = HarmCurve.of_product(tuple(W.shape), S, curve.measured)
-        assert (again.ranks, again.params, again.macs) == (curve.ranks, curve.params, curve.macs)
-        assert again.tails == pytest.approx(curve.tails, rel=1e-5)
-        assert again.harms() == pytest.approx(curve.harms(), rel=1e-5)
 
 
 def test_between_measurements_the_ratio_to_the_tail_is_interpolated():
