@@ -83,6 +83,7 @@ def allocate_ranks(
     budget: float,
     *,
     moments: Mapping[str, Moments] | None = None,
+    factors: Mapping[str, WeightedFactors] | None = None,
     cost: str = "params",
     pivoted: bool = False,
     layers: Collection[str] | None = None,
@@ -100,6 +101,7 @@ def allocate_ranks(
         model: Any module.
         budget: Share of the linear layers' weights (or MACs) to keep, in (0, 1].
         moments: ``{layer: Moments}``; only these layers are then ranked, the others are left alone.
+        factors: ``{layer: weighted_factors(W, moments)}``, where they are at hand, beside the moments.
         cost: ``"params"``, or ``"macs"`` (needs moments, which know how many rows each layer sees).
         pivoted: Count r(m + n - r) numbers a layer, as ``PivotedLinear`` holds, instead of r(m + n).
         layers: Names of the layers that take part; by default all that can.
@@ -111,13 +113,16 @@ def allocate_ranks(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the budget does not even hold the cheapest ranks, moments are missing, or ``harm`` is
-            of another model.
+        ValueError: If the budget does not even hold the cheapest ranks, moments or factors are missing, or
+            ``harm`` or the factors are of another model.
 
     Example:
         >>> allocate_ranks(nn.Sequential(nn.Linear(64, 64)), budget=0.5)
         {'0': 16}
     """
-    return ranks_within(
-        layer_options(model, moments, cost=cost, pivoted=pivoted, layers=layers, skip=skip, harm=harm), budget
+    if factors is not None and moments is None:
+        _checks.value_error("moments", moments, "given with factors")
+    options = layer_options(
+        model, moments, factors=factors, cost=cost, pivoted=pivoted, layers=layers, skip=skip, harm=harm
     )
+    return ranks_within(options, budget)

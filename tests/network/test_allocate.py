@@ -299,6 +299,7 @@ SHARED = nn.Sequential(NET[0], NET[0])
         (NET, 0.3, {"pivoted": True}, ValueError, "budget=0.3 must be at least 0.3056, which the cheapest"),
         (NET, 0.5, {"cost": "flops"}, ValueError, "cost='flops' must be one of 'macs', 'params'"),
         (NET, 0.5, {"cost": "macs"}, ValueError, "moments=None must be given for cost='macs'"),
+        (NET, 0.5, {"factors": {}}, ValueError, "moments=None must be given with factors"),
         (nn.ReLU(), 0.5, {}, ValueError, "model=ReLU must be a module with a layer that can have a rank"),
         (
             NET,

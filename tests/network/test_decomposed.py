@@ -49,6 +49,7 @@ def test_the_same_numbers_with_the_factors_at_hand(pivoted, dtype):
             options = layer_options(net, moments, **given)
             wanted = allocate_ranks(net, budget, moments=moments, pivoted=pivoted)
             assert ranks_within(options, budget) == wanted
+            assert allocate_ranks(net, budget, moments=moments, **given) == wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -93,7 +94,7 @@ def test_factors_of_another_weight_are_refused():
     for run in (
         lambda: compress(net, {"0": 2}, factors=factors),
         lambda: cascade(net, {"0": 2}, X, moments, factors=factors),
-        lambda: layer_options(net, moments, factors=factors),
+        lambda: allocate_ranks(net, 0.5, moments=moments, factors=factors),
     ):
         with pytest.raises(ValueError, match=r"^factors\['0'\] must be those of the layer's weight"):
             run()
