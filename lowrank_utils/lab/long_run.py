@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -15,18 +15,17 @@ from lowrank_utils import _checks
 
 FOLDER = Path(__file__).with_name("long_runs")  # NAME.json: {setting: result}
 MODE = "LONG_RUNS"  # environment variable: "check" computes every setting, "write" stores them too
-K = TypeVar("K", bound=Hashable)
 
 
 def long_run(
     name: str,
-    run: Callable[[K], Any],
-    settings: Iterable[K],
+    run: Callable[[Any], Any],
+    settings: Iterable[Any],
     *,
-    again: Iterable[K],
+    again: Iterable[Any],
     rel_tol: float = 1e-3,
     abs_tol: float = 0.0,
-) -> dict[K, Any]:
+) -> dict[Any, Any]:
     r"""Results of ``run`` at each of ``settings``: some computed now, the others read from a file.
 
     A chapter says in seconds what took minutes. The settings in ``again`` are computed here, and each number
@@ -78,6 +77,7 @@ def long_run(
                     _checks.long_run_other(name, setting, told)
     if mode == "write":
         lines = [f"{json.dumps(str(k))}: {json.dumps(v)}" for k, v in results.items()]
+        FOLDER.mkdir(exist_ok=True)
         file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return results
 

@@ -82,6 +82,13 @@ def obstacle(model: nn.Module, name: str) -> str | None:
     return f"shares its weight with {sorted(others)}" if others else None
 
 
+def _editable(model: nn.Module) -> nn.Module:
+    """The module, if its layers can be looked at and replaced."""
+    if isinstance(model, torch.jit.ScriptModule):
+        _checks.type_error("model", model, "a module as it was before torch.jit.script or torch.jit.trace")
+    return _checks.module(model)
+
+
 def layers_of(
     model: nn.Module, *, layers: Collection[str] | None = None, skip: Collection[str] = ()
 ) -> dict[str, LayerView]:
@@ -95,9 +102,10 @@ def layers_of(
         layers: Names of those that take part; by default all that can.
         skip: Names of those that do not.
     """
-    names = dict(_checks.module(model).named_modules())
-    if isinstance(layers, str) or isinstance(skip, str):
-        _checks.type_error("layers" if isinstance(layers, str) else "skip", layers or skip, "a list of names")
+    names = dict(_editable(model).named_modules())
+    for told, value in (("layers", () if layers is None else layers), ("skip", skip)):
+        if isinstance(value, str) or not isinstance(value, Collection):
+            _checks.type_error(told, value, "a list of names")
     for name in skip:
         if name not in names:
             _checks.value_error("skip", name, f"a layer of the model, one of {sorted(_candidates(names))}")
@@ -115,6 +123,33 @@ def layers_of(
     if left:
         told = "; ".join(f"{name!r} {why}" for name, why in left.items())
         warnings.warn(f"left as they are: {told}", stacklevel=3)
+    return found
+
+
+def some_layers_of(
+    model: nn.Module, *, layers: Collection[str] | None = None, skip: Collection[str] = ()
+) -> dict[str, LayerView]:
+    """``layers_of``, at least one.
+
+    Raises:
+        ValueError: If no layer takes part; it names whatever left none.
+    """
+    found = layers_of(model, layers=layers, skip=skip)
+    if not found:
+        if layers is None and not skip:
+            _checks.value_error("model", model, "a module with a layer that can have a rank")
+        told, value = ("skip", skip) if skip else ("layers", layers)
+        _checks.value_error(told, value, "such that a layer takes part")
+    return found
+
+
+def measured_of(
+    views: dict[str, LayerView], known: Collection[str] | None, told: str
+) -> dict[str, LayerView]:
+    """Those of the layers that were measured, at least one; all of them if nothing was."""
+    found = {name: view for name, view in views.items() if known is None or name in known}
+    if not found:
+        _checks.value_error(told, sorted(known or ()), f"of a layer that takes part, one of {list(views)}")
     return found
 
 
@@ -137,7 +172,7 @@ def layer_of(model: nn.Module, name: object) -> nn.Module:
     Raises:
         ValueError: If there is none, or why it cannot be.
     """
-    names = dict(_checks.module(model).named_modules(remove_duplicate=False))
+    names = dict(_editable(model).named_modules(remove_duplicate=False))
     if not isinstance(name, str) or name not in names:
         _checks.value_error("layer", name, f"one of the layers {_free(model, names)}")
     why = obstacle(model, name)

@@ -14,10 +14,14 @@ from lowrank_utils import _checks
 Mask = Callable[[Any], Any]
 """A callable(inputs of a batch) -> (N, T), True or 1 at the positions that count."""
 ENTRY = "attention_mask"
+PADDING = ("src_key_padding_mask", "key_padding_mask")  # of nn.TransformerEncoder and nn.MultiheadAttention
 
 
 def mask_of(inputs: Any, mask: Mask | None) -> Tensor | None:
-    """The mask (N, T) of a batch, by default a mapping's ``attention_mask``; None for every position.
+    """The mask (N, T) of a batch, by default what a mapping names so; None for every position.
+
+    An ``attention_mask`` has 1 at the positions that count. Torch's ``src_key_padding_mask`` and
+    ``key_padding_mask`` have the opposite: True, or -inf where they are floating, at those that fill up.
 
     Raises:
         TypeError: If the mask is no tensor.
@@ -26,7 +30,7 @@ def mask_of(inputs: Any, mask: Mask | None) -> Tensor | None:
     if mask is not None:
         found = mask(inputs)
     else:
-        found = inputs.get(ENTRY) if isinstance(inputs, Mapping) else None
+        found = _named(inputs) if isinstance(inputs, Mapping) else None
         if found is None or np.ndim(found) != 2:  # (T, T) for each head, say, is about pairs
             return None
     found = torch.as_tensor(found) if isinstance(found, np.ndarray) else found
@@ -35,6 +39,14 @@ def mask_of(inputs: Any, mask: Mask | None) -> Tensor | None:
     if found.ndim != 2 or (len(found) and not bool(found.any())):  # an empty batch has none
         _checks.value_error("mask(inputs)", found, "of shape (N, T), with a position that counts")
     return found.bool()
+
+
+def _named(inputs: Mapping[str, Any]) -> Any:
+    """What a batch with named arguments says of its padding, 1 or True at the positions that count."""
+    if inputs.get(ENTRY) is not None:
+        return inputs[ENTRY]
+    padding = next((inputs[name] for name in PADDING if isinstance(inputs.get(name), Tensor)), None)
+    return None if padding is None else (padding == 0)  # False or 0.0: nothing is added to its scores
 
 
 def counted(rows: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.views import Pick
-from lowrank_utils.layers.which import layers_of
+from lowrank_utils.layers.which import measured_of, some_layers_of
 from lowrank_utils.network.choices import Choices, form_options, rank_options
 from lowrank_utils.network.decomposed import checked
 from lowrank_utils.network.harm import Harm, harm_options
@@ -40,12 +40,9 @@ def layer_options(
     if by_macs and moments is None:
         _checks.value_error("moments", moments, "given for cost='macs': they count the rows of each layer")
     model = _checks.module(model)
-    views = layers_of(model, layers=layers, skip=skip)
-    views = {name: seen for name, seen in views.items() if moments is None or name in moments}
-    if harm is not None:
-        views = {name: seen for name, seen in views.items() if name in harm.layers}
-    if not views:
-        _checks.value_error("model", model, "a module with a layer that can have a rank")
+    views = some_layers_of(model, layers=layers, skip=skip)
+    for told, known in (("moments", moments), ("harm", None if harm is None else harm.layers)):
+        views = measured_of(views, known, told)
     options = {}
     for name, seen in views.items():
         W = seen.weight

@@ -15,7 +15,7 @@ from lowrank_utils.factors.moments import Moments
 from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import layer_view
-from lowrank_utils.layers.which import hooked_input, layers_of
+from lowrank_utils.layers.which import hooked_input, some_layers_of
 from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
 from lowrank_utils.model.padding import Mask, counted, mask_of
 from lowrank_utils.network.inputs import Inputs
@@ -60,7 +60,8 @@ def calibrate(
             over rows, all rows of a sample have one g, and E[g g^T] has at most samples x directions ranks:
             if that is fewer than the layer has outputs, a cut hides its error where the estimate is blind.
         mask: A callable(inputs) -> (N, T), True where a position counts and False where it fills up a batch;
-            by default the ``attention_mask`` of a batch with named arguments, else every position. A padded
+            by default what a batch with named arguments says by ``attention_mask``, or by torch's
+            ``src_key_padding_mask`` or ``key_padding_mask``, else every position. A padded
             nn.TransformerEncoder needs one: torch drops such positions in eval mode, here they are run.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
@@ -87,15 +88,15 @@ def calibrate(
     temperature = _checks.real(temperature, "temperature", low=0.0, open_low=True)
     if target is not None:
         _checks.choice(target, "target", ("labels", "outputs", "inputs"))
+    if loss is not None and not callable(loss):
+        _checks.type_error("loss", loss, "a callable(outputs, batch) that returns a scalar")
     if loss is not None and target in ("outputs", "inputs"):
         _checks.value_error("target", target, "'labels' or None where there is a loss")
     directions = _checks.integer(directions, "directions", low=1)
     entropy = functools.partial(cross_entropy, temperature=temperature)
     random = _random_directions(asked=target == "outputs")
     model = _checks.module(model)
-    names = layers_of(model, layers=layers, skip=skip)
-    if not names:
-        _checks.value_error("model", model, "a module with a layer that can have a rank")
+    names = some_layers_of(model, layers=layers, skip=skip)
     small = copied(model).eval().requires_grad_(False)
     found: dict[str, Moments] = {}
     inputs = Inputs(found)

@@ -55,7 +55,8 @@ def compress(
     Raises:
         TypeError: If a rank is no integer.
         ValueError: If a layer does not exist, cannot be replaced (it is tied, shared, pruned, ...), has no
-            moments or factors, a rank is out of range, or one rank saves nothing anywhere.
+            moments or factors, a rank is out of range, one rank saves nothing anywhere, or ``layers`` or
+            ``skip`` stand beside a mapping.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -69,6 +70,9 @@ def compress(
         ranks = {k: one for k, v in views.items() if one <= break_even_rank(*v.weight.shape)}
         if not ranks:
             _checks.value_error("ranks", one, f"at most the break-even rank of a layer in {list(views)}")
+    elif layers is not None or skip:
+        told = "layers" if layers is not None else "skip"
+        _checks.value_error(told, layers if layers is not None else skip, "left out: ranks names the layers")
     new: dict[str, nn.Module] = {}
     for name, rank in ranks.items():
         layer = layer_view(layer_of(model, name))

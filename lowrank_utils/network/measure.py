@@ -19,7 +19,7 @@ from lowrank_utils.factors.unfold import Rank
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import LayerView
-from lowrank_utils.layers.which import layers_of
+from lowrank_utils.layers.which import measured_of, some_layers_of
 from lowrank_utils.model.batches import batches
 from lowrank_utils.network.decomposed import cut
 from lowrank_utils.network.harm import Harm, HarmCurve, LayerHarm
@@ -93,10 +93,7 @@ def measure_harm(
     how = measure if callable(measure) else MEASURES[_checks.choice(measure, "measure", MEASURES)]
     points = None if points is None else _checks.integer(points, "points", low=2)
     model = _checks.module(model)
-    views = layers_of(model, layers=layers, skip=skip)
-    views = {name: seen for name, seen in views.items() if moments is None or name in moments}
-    if not views:
-        _checks.value_error("model", model, "a module with a layer that can have a rank")
+    views = measured_of(some_layers_of(model, layers=layers, skip=skip), moments, "moments")
     data = [batch.on(model) for batch in batches(X)]
     samples = sum(map(len, data))
     if samples == 0:

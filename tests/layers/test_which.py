@@ -127,6 +127,19 @@ def test_what_takes_part_by_itself_and_what_by_name():
         layers_of(NESTED, skip=["b"])
     with pytest.raises(TypeError, match=r"^layers='0' must be a list of names$"):
         layers_of(NESTED, layers="0")
+    with pytest.raises(TypeError, match=r"^skip=<generator .* must be a list of names$"):
+        layers_of(NESTED, skip=(name for name in ["0"]))
+
+
+def test_a_program_of_torchscript_is_refused():
+    net = nn.Sequential(nn.Linear(3, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        programs = torch.jit.script(net), torch.jit.trace(net, torch.ones(1, 3))
+    for program in programs:
+        for asked in (lambda p=program: layers_of(p), lambda p=program: layer_of(p, "0")):
+            with pytest.raises(TypeError, match="must be a module as it was before torch.jit.script"):
+                asked()
 
 
 def test_an_unknown_module_is_no_obstacle_to_others():

@@ -250,6 +250,8 @@ NET, XS, YS = nn.Sequential(nn.Linear(3, 2)), torch.randn(5, 3), torch.zeros(5, 
     [
         (("net", XS), {}, TypeError, "model='net' must be a torch.nn.Module"),
         ((nn.ReLU(), XS), {}, ValueError, "model=ReLU must be a module with a layer that can have a rank"),
+        ((NET, XS), {"skip": ["0"]}, ValueError, "skip=['0'] must be such that a layer takes part"),
+        ((NET, XS, YS), {"loss": "mse"}, TypeError, "loss='mse' must be a callable(outputs, batch) that"),
         ((NET, XS[:0]), {}, ValueError, "X has no samples; it must have at least one"),
         ((NET, []), {}, ValueError, "X has no samples; it must have at least one"),
         (

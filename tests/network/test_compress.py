@@ -176,6 +176,14 @@ def test_impossible_requests(model, ranks, error, message):
     assert before is None or snapshot(model) == before
 
 
+@pytest.mark.parametrize("told", [{"layers": ["6"]}, {"layers": []}, {"skip": ["0"]}], ids=str)
+def test_a_mapping_of_ranks_names_the_layers_itself(told):
+    name, value = next(iter(told.items()))
+    with pytest.raises(ValueError) as caught:
+        compress(mlp(), {"0": 2}, **told)
+    assert str(caught.value) == f"{name}={value} must be left out: ranks names the layers"
+
+
 @pytest.mark.parametrize("pivoted", [False, True])
 @pytest.mark.parametrize(("weight", "bias"), [(True, False), (False, True), (False, False), (True, True)])
 def test_factors_are_frozen_as_the_weight_was_and_the_bias_as_the_bias(weight, bias, pivoted):

@@ -81,6 +81,33 @@ def test_the_mask_of_named_arguments_is_found():
         assert asked[name].rows == (len(X) if name == "head" else X.numel())
 
 
+class Told(nn.Module):
+    """A reader that is told by torch's own argument what is padding."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.net, self.name = reader(), name
+
+    def forward(self, tokens, **told):
+        assert list(told) == [self.name]
+        return self.net(tokens)
+
+
+@pytest.mark.parametrize("name", ["src_key_padding_mask", "key_padding_mask"])
+@pytest.mark.parametrize("floating", [False, True])
+def test_torchs_own_masks_of_named_arguments_are_found(name, floating):
+    """They say the opposite: True at what fills up, or -inf, which is added to the scores."""
+    net, (X, y) = Told(name), texts(LENGTHS["mixed"])
+    padding = X == 0
+    if floating:
+        padding = torch.zeros(X.shape).masked_fill(padding, float("-inf"))
+    found = calibrate(net, [{"tokens": X, name: padding, "labels": y}])
+    wanted = calibrate(net.net, X, y, mask=lambda tokens: tokens != 0)
+    for layer, moments in wanted.items():
+        assert found[f"net.{layer}"].rows == moments.rows
+        assert torch.equal(found[f"net.{layer}"].covariance, moments.covariance)
+
+
 @pytest.mark.parametrize("ridge", [1e-3, None])
 def test_a_refit_on_padded_texts_is_that_on_the_texts_alone(ridge):
     net, (X, y) = reader(), texts([7, 3, 5, 1, 6, 2, 7, 4, 5, 6, 3, 7])

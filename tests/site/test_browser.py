@@ -19,7 +19,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 DRAWN = "() => !window.MathJax || (MathJax.startup && MathJax.startup.promise.then(() => true))"
 RESIZED_MS = 700  # the theme waits that long before it looks which boxes scroll
 # The contrast of a text hangs on the styles of what it stands in: of all with the same chain one is measured,
-# and the others are hidden meanwhile. (axe-core's own `exclude` takes minutes with a thousand of them.)
+# and the others are taken out meanwhile. (axe-core's own `exclude` takes minutes with a thousand of them.)
 MARK_THE_SAME = """() => {
   const seen = new Set(), own = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
   const chain = (e) => {
@@ -36,6 +36,21 @@ MARK_THE_SAME = """() => {
   };
   document.querySelectorAll("[data-same]").forEach((e) => delete e.dataset.same);
   same(document.body);
+}"""
+# The page's own script asks what holds a formula, so a formula goes with its holder or not at all.
+TAKE_OUT = """() => {
+  const outer = (e) => !e.parentElement.closest("[data-same]");
+  const bare = (e) => !e.matches("mjx-container") && !e.querySelector("mjx-container");
+  const free = (e) => outer(e) && (bare(e) || e.matches("p, li, td, th, dd, dt, div"));
+  window.takenOut = [...document.querySelectorAll("[data-same]")].filter(free).map((e) => {
+    const place = document.createComment("");
+    e.replaceWith(place);
+    return [e, place];
+  });
+}"""
+PUT_BACK = """() => {
+  window.takenOut.forEach(([e, place]) => place.replaceWith(e));
+  window.dispatchEvent(new Event("resize"));
 }"""
 # A highlighted word is a span with a class, on which only contrast depends. For the other rules a listing is
 # bare text of the same width, for which axe-core takes half as long. What holds anything else stays as it is.
@@ -106,8 +121,8 @@ def look(page):
     on a laptop and on a phone.
     """
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    page.clock.install()  # goes on by itself, and can be put forward
     page.add_style_tag(content="* { transition: none !important; animation: none !important }")
-    page.add_style_tag(content=".measured [data-same] { visibility: hidden !important }")
     contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
     others = {"runOnly": RULES, "rules": {"color-contrast": {"enabled": False}}}
     found, hidden = [], []
@@ -115,10 +130,12 @@ def look(page):
     def run(scheme, width, options):  # contrast first: the others have listings without their colours
         page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("scheme => { document.documentElement.dataset.theme = scheme }", scheme)
-        page.wait_for_timeout(RESIZED_MS if width == 390 else 0)
+        page.clock.fast_forward(RESIZED_MS if width == 390 else 0)
         page.evaluate(MARK_THE_SAME if options is contrast else BARE_LISTINGS)
-        page.evaluate(f"document.body.classList.toggle('measured', {str(options is contrast).lower()})")
+        page.evaluate(TAKE_OUT if options is contrast else "() => {}")
         found.extend(f"{scheme} {width}: {fault}" for fault in axe(page, options))
+        page.evaluate(PUT_BACK if options is contrast else "() => {}")
+        page.clock.fast_forward(RESIZED_MS)
 
     run("light", 1280, contrast)
     run("dark", 1280, contrast)
@@ -128,7 +145,7 @@ def look(page):
     page.evaluate(UNFOLD)
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(RESIZED_MS)
+        page.clock.fast_forward(RESIZED_MS)
         hidden += [f"{width}: {fault}" for fault in page.evaluate(OUT_OF_REACH)]
     return found, hidden, wide
 
