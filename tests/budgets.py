@@ -13,6 +13,7 @@ import pytest
 
 MEMORY_GB = 1.75  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.70
 NOISE_GB = 0.5  # rounding noise holds arrays of the size of those that it moves; chapter 9 had up to 2.18
+LONG_GB = 0.1  # a long run that is whole holds the results of all its settings; chapter 9 then had 1.75
 CPU_SECONDS = 250  # chapter 9 takes 75 to 90; processors with AVX2 alone took up to twice as long as that
 taken: dict[str, tuple[float, float, str]] = {}
 
@@ -30,9 +31,10 @@ def measure(pid: int) -> tuple[float, float] | None:
 def complaint(memory: float, seconds: float) -> str:
     """What is wrong with these figures, if anything."""
     noise = bool(os.environ.get("ROUNDING_NOISE"))
-    most = MEMORY_GB + NOISE_GB * noise
+    long = bool(os.environ.get("LONG_RUNS"))
+    most = MEMORY_GB + NOISE_GB * noise + LONG_GB * long
     wrong = [f"its memory peaked at {memory:.2f} GB, over {most:g}"] if memory > most else []
-    if seconds > CPU_SECONDS and not noise:  # it takes three times as long
+    if seconds > CPU_SECONDS and not (noise or long):  # they take up to three times as long
         wrong.append(f"it took {seconds:.0f} s of processor time, over {CPU_SECONDS}")
     return " and ".join(wrong)
 
