@@ -30,9 +30,9 @@ def long_run(
 
     A chapter says in seconds what took minutes. The settings in ``again`` are computed here, and each number
     must agree with the stored one, :math:`|a - b| \le \max(\mathrm{abs\_tol}, \mathrm{rel\_tol}
-    \max(|a|, |b|))`: so the file belongs to the code in front of you. ``again=settings`` computes all of them
-    and reads nothing; then you may change what you like. With the environment variable ``LONG_RUNS=check``
-    every setting is computed and compared, with ``LONG_RUNS=write`` stored.
+    \max(|a|, |b|))`: a file of other code is noticed, as far as the tolerance is narrow. ``again=settings``
+    computes all of them and reads nothing; then you may change what you like. With the environment variable
+    ``LONG_RUNS=check`` every setting is computed and compared, with ``LONG_RUNS=write`` stored.
 
     Args:
         name: Name of the file, without its ending.
