@@ -114,6 +114,23 @@ def axe(page, options):
     return [f"{fault['id']} {n['html'][:150]}" for fault in result["violations"] for n in fault["nodes"]]
 
 
+# The page's own script looks at a box when it has another size, which it learns when a frame is drawn. An
+# observer that is made now is told after those that were there.
+FRAME_DRAWN = """() => new Promise((done) => {
+  const last = new ResizeObserver(() => { last.disconnect(); done(); });
+  last.observe(document.documentElement);
+})"""
+
+
+def resize(page, width):
+    """As wide as this, and the theme has looked again: its timer is put forward, not waited for."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("() => window.dispatchEvent(new Event('resize'))")  # the browser's own may come too late
+    page.clock.fast_forward(RESIZED_MS)
+    for _ in range(2):  # what the script changed may have changed a size
+        page.evaluate(FRAME_DRAWN)
+
+
 def look(page):
     """What axe-core finds on a page, what of it is out of reach, and by how much it is too wide for a phone.
 
@@ -128,9 +145,8 @@ def look(page):
     found, hidden = [], []
 
     def run(scheme, width, options):  # contrast first: the others have listings without their colours
-        page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("scheme => { document.documentElement.dataset.theme = scheme }", scheme)
-        page.clock.fast_forward(RESIZED_MS if width == 390 else 0)
+        resize(page, width)
         page.evaluate(MARK_THE_SAME if options is contrast else BARE_LISTINGS)
         page.evaluate(TAKE_OUT if options is contrast else "() => {}")
         found.extend(f"{scheme} {width}: {fault}" for fault in axe(page, options))
@@ -144,8 +160,7 @@ def look(page):
     wide = page.evaluate("() => document.documentElement.scrollWidth") - 390
     page.evaluate(UNFOLD)
     for width in (390, 1280):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.clock.fast_forward(RESIZED_MS)
+        resize(page, width)
         hidden += [f"{width}: {fault}" for fault in page.evaluate(OUT_OF_REACH)]
     return found, hidden, wide
 
