@@ -27,6 +27,8 @@ PACKAGE_TESTS := $(filter-out $(patsubst %,tests/test_%.py,book readme setup bud
   $(wildcard tests/test_*.py)) $(wildcard $(patsubst %,tests/%,factors layers cost model search network lab explorers exercises command))
 NBVAL := -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-env
 export TQDM_DISABLE = 1
+# installed without compiled files: where a setting forbids to write them, each process would compile torch anew, 2.6 s
+export PYTHONDONTWRITEBYTECODE =
 SITE := _build/html/index.html
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 .PHONY: book notebooks lab pdf epub test quick noise long processors properties mutants headless lint links serve refresh bench clean
