@@ -35,7 +35,8 @@ CHROMIUM := $(shell command -v chromium || command -v chromium-browser || comman
 .NOTPARALLEL:
 
 .venv/.installed: requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"$(PYTHON) is older than 3.11: make book PYTHON=python3.11")' && $(PYTHON) -m venv .venv; }
 	$(if $(TORCH_INDEX),$(BIN)/pip install -q --index-url $(TORCH_INDEX) $$(sed -n 's/^\(torch[a-z]*==[^ ]*\).*/\1/p' requirements.txt))
 	$(BIN)/pip install -q --no-compile -r requirements.txt  # python compiles what it imports, and no more
 	$(BIN)/pip install -q --no-deps $$(sed -n 's/^# \([a-z0-9-]*==[^ ]*\) goes in by.*/\1/p' requirements.txt)  # for their files alone

@@ -28,9 +28,8 @@ Or open this repository on [Binder](https://mybinder.org). Hand in the notebook 
 
 def package() -> list[Path]:
     """The files of lowrank_utils, and what pip wants beside them."""
-    files = [
-        p for p in (ROOT / "lowrank_utils").rglob("*") if p.is_file() and p.suffix in {".py", ".js", ".html"}
-    ]
+    kinds = {".py", ".js", ".html", ".json", ".txt"}
+    files = [p for p in (ROOT / "lowrank_utils").rglob("*") if p.is_file() and p.suffix in kinds]
     return [*sorted(files), ROOT / "lowrank_utils/py.typed", ROOT / "pyproject.toml", ROOT / "LICENSE"]
 
 

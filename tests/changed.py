@@ -1,8 +1,9 @@
 """The package tests of what changed: `make quick`, before each commit.
 
 Changed are files that differ from the last commit, new ones, and those of commits that are not on the
-upstream branch. Of a module the test of the same name runs, and those that import it; of a test, itself; of a
-notebook, the checks that read it as data. `make test` runs everything.
+upstream branch. Of a module the test of the same name runs, and those that import it, or else all of its
+room; of a judge or a list of answers, those of the exercises; of a test, itself; of a notebook, the checks
+that read it as data. `make test` runs everything.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def asked_for(path: Path, tests: dict[Path, str]) -> set[Path]:
     """Those of ``tests`` (path to text, relative to the repository) that a change of ``path`` asks for."""
     if path.suffix == ".ipynb" and path.parts[0] == "book":
         return {t for t in tests if t.name == "test_book.py"}
+    if path.parts[:2] in {("lowrank_utils", "exercises"), ("tests", "answers")}:
+        return {t for t in tests if t.parent.name == "exercises"}
     if path.parts[0] == "tests" and path.name.startswith("test_"):
         return {path} & set(tests)
     if path.parts[0] == "tests" and path.suffix == ".py":
@@ -40,7 +43,9 @@ def asked_for(path: Path, tests: dict[Path, str]) -> set[Path]:
     if path.parts[0] == "lowrank_utils" and path.suffix == ".py":
         named = {t for t in tests if re.fullmatch(rf"test_{path.stem}(_\w+)?", t.stem)}
         inner = rf"lowrank_utils(\.\w+)* import [^#\n]*\b{path.stem}\b|lowrank_utils\.(\w+\.)*{path.stem}\b"
-        return named | {t for t, text in tests.items() if re.search(inner, text)}
+        found = named | {t for t, text in tests.items() if re.search(inner, text)}
+        room = path.parts[1]
+        return found or {t for t in tests if t.parent.name == room or t.stem == f"test_{room}"}
     return set()
 
 

@@ -10,6 +10,7 @@ TESTS = {
     Path("tests/factors/test_leading.py"): "from lowrank_utils.factors import svd",
     Path("tests/exercises/test_ch2.py"): "from lowrank_utils.exercises import chapter2",
     Path("tests/test_book.py"): "import ast",
+    Path("tests/test_plotting.py"): "from lowrank_utils import plotting",
 }
 
 
@@ -18,6 +19,10 @@ TESTS = {
     [
         ("lowrank_utils/factors/svd.py", ["factors/test_leading", "factors/test_svd"]),
         ("lowrank_utils/exercises/chapter2.py", ["exercises/test_ch2"]),
+        ("lowrank_utils/exercises/chapter3.py", ["exercises/test_ch2"]),
+        ("tests/answers/chapter3.py", ["exercises/test_ch2"]),
+        ("lowrank_utils/factors/new.py", ["factors/test_leading", "factors/test_svd"]),
+        ("lowrank_utils/plotting/style.py", ["test_plotting"]),
         ("tests/oracles.py", ["factors/test_svd"]),
         ("tests/factors/test_svd.py", ["factors/test_svd"]),
         ("tests/test_gone.py", []),

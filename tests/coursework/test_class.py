@@ -153,6 +153,8 @@ def test_students_folder_is_complete_and_holds_no_answers(tmp_path: Path) -> Non
     assert "torch==" in pins and "nbgrader" not in pins and "jupyterlab" in pins
     assert os.access(students / ".binder" / "postBuild", os.X_OK)
     setup = next(c.source for c in nbformat.read(students / "a1.ipynb", 4).cells if c.id == "setup")
+    ours = {p for p in (bundle.ROOT / "lowrank_utils").rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    assert all((students / p.relative_to(bundle.ROOT)).is_file() for p in ours)
     code = f"import lowrank_utils\nassert lowrank_utils.__file__.startswith({str(students)!r})\n{setup}"
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", code], cwd=students, env=env, check=True)
