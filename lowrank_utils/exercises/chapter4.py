@@ -125,13 +125,13 @@ def _freedom(answer: object) -> str | None:
     stored = [r * (m + n) for m, n, r in SHAPES]
     ranks = [r for _, _, r in SHAPES]
     slips = {
-        "that counts the stored numbers; A may be any invertible matrix.": [0 for _ in ranks],
-        "an invertible A has r * r entries, not r.": [r for r in ranks],
-        "A is more than one scale: all of its entries count.": [1 for _ in ranks],
-        "A need not be symmetric; all of its entries count.": [r * (r + 1) // 2 for r in ranks],
-        "A need not be orthogonal; all of its entries count.": [r * (r - 1) // 2 for r in ranks],
-        "one A serves both factors; subtract its entries once.": [2 * r * r for r in ranks],
-        "what A takes away must be subtracted, not added.": [-r * r for r in ranks],
+        "that counts the stored numbers; T may be any invertible matrix.": [0 for _ in ranks],
+        "an invertible T has r * r entries, not r.": [r for r in ranks],
+        "T is more than one scale: all of its entries count.": [1 for _ in ranks],
+        "T need not be symmetric; all of its entries count.": [r * (r + 1) // 2 for r in ranks],
+        "T need not be orthogonal; all of its entries count.": [r * (r - 1) // 2 for r in ranks],
+        "one T serves both factors; subtract its entries once.": [2 * r * r for r in ranks],
+        "what T takes away must be subtracted, not added.": [-r * r for r in ranks],
     }
     for hint, taken in slips.items():
         if found == [s - x for s, x in zip(stored, taken, strict=True)]:
