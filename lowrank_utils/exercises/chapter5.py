@@ -98,6 +98,10 @@ class _Words(nn.Module):
         return self.layer(self.table(x))  # type: ignore[no-any-return]
 
 
+class _Own(nn.Linear):
+    """A linear layer all the same."""
+
+
 class _Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise RuntimeError("this layer fails on purpose")
@@ -107,12 +111,15 @@ def _models() -> dict[str, tuple[nn.Module, Tensor, int]]:
     """Each case with its model, its input and the MACs of its linear layers, counted by hand."""
     rows, tokens, words = torch.zeros(7, 6), torch.zeros(2, 3, 6), torch.zeros(2, 3, dtype=torch.int64)
     layer, core, square = nn.Linear(6, 5), LowRankLinear(6, 5, 2, core=True), nn.Linear(6, 6)
+    frozen = nn.Linear(6, 5).requires_grad_(False)
     nested = nn.Sequential(
         nn.Sequential(nn.Linear(6, 5), nn.ReLU()), nn.ModuleDict({"a": nn.Linear(5, 2)})["a"]
     )
     return {
         "a dense layer": (layer, rows, 7 * 30),
         "a dense layer without bias": (nn.Linear(6, 5, bias=False), rows, 7 * 30),
+        "a frozen layer": (frozen, rows, 7 * 30),
+        "a class made from nn.Linear": (_Own(6, 5), rows, 7 * 30),
         "a LowRankLinear": (LowRankLinear(6, 5, 2), rows, 7 * 22),
         "a LowRankLinear with a core": (core, rows, 7 * 26),
         "a model in a model": (nested, rows, 7 * 40),

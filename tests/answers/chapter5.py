@@ -26,6 +26,16 @@ def size(layer):
     return sum(W.numel() for W in matrices if W is not None)
 
 
+def trained(layer):
+    """Of these, the ones that a step would move."""
+    return size(layer) * all(p.requires_grad for p in layer.parameters())
+
+
+def by_type(layer):
+    """A class made from one of the two is none of them."""
+    return size(layer) * (type(layer) in LAYERS)
+
+
 def counter(
     *,
     keep=False,
@@ -321,6 +331,8 @@ ANSWERS = [
     right("5.3", "on a copy", on_a_copy),
     right("5.3", "handles that close themselves", by_exit_stack),
     wrong("5.3", "every matrix", all_matrices, "an embedding before a layer: it gives 504, not 180"),
+    wrong("5.3", "only what is trained", counter(numbers=trained), "a frozen layer: it gives 0, not 210"),
+    wrong("5.3", "two classes alone", counter(numbers=by_type), "a class made from nn.Linear: it gives 0"),
     wrong("5.3", "gradients left off", gradients_off, "leaves gradients switched off"),
     right("5.3", "tensor", counter(back=torch.tensor)),
     right("5.3", "float", counter(back=float)),
