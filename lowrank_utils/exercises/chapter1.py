@@ -34,7 +34,7 @@ def _samples(answer: object) -> str | None:
     if n < two_sided:
         return f"too few: with {n} of {n} right the interval still starts at {low:.3f}."
     if n == wilson:
-        return f"{n} is what Wilson's interval needs; the exact one starts at {low:.4f} there, above 0.95."
+        return f"one too many, or Wilson's interval: the exact one starts at {low:.4f} there, above 0.95."
     return f"enough, but not the smallest: at n = {n} it starts at {low:.4f}."
 
 
