@@ -71,8 +71,12 @@ def _judge_classes(given: set[int], u: Tensor, b: Tensor) -> str | None:
     if given == right:
         return None
     ends = {int(u.argmin()), int(u.argmax())}
+    several = len(right - ends) > 1  # one alone may be missed by drawing z
     for wrong, hint in (
-        (ends, "these are the two steepest lines; the biases let flatter ones win in between."),
+        (
+            ends if several else None,
+            "these are the two steepest lines; the biases let flatter ones win in between.",
+        ),
         (_winners(u, b, low=0), "these win for z >= 0, but z may be negative, too."),
         (_winners(-u, -b), "these lines are at the bottom somewhere; a class wins at the top."),
         (set(range(len(u))), "a line can lie below the others everywhere: not every class can win."),

@@ -115,7 +115,7 @@ ANSWERS = [
         lambda u, b: (torch.outer(torch.arange(-1000, 1001, 10.0), u) + b).argmax(1).tolist(),
         "wins for some z",
     ),
-    wrong("6.1", "random draws", drawn, "steepest lines"),
+    wrong("6.1", "random draws", drawn, "wins for some z"),
     wrong("6.1", "bottom", lambda u, b: by_hull(-u, -b), "bottom"),
     wrong("6.1", "all", lambda u, b: range(len(u)), "not every class"),
     wrong("6.1", "all ten", lambda u, b: range(10), "not every class"),
