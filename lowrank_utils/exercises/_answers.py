@@ -105,6 +105,13 @@ def items(answer: object, wanted: str, count: int | None = None) -> list[Any]:
     return list(answer)
 
 
+def by_letter(answer: object, letters: str) -> object:
+    """The values of a dict ``{"a": .., "b": ..}`` in the order of the letters; anything else as it is."""
+    if isinstance(answer, Mapping) and set(answer) == set(letters):
+        return tuple(answer[letter] for letter in letters)
+    return answer
+
+
 def matrix(answer: object, shape: tuple[int, ...], wanted: str) -> Tensor:
     """The finite float64 tensor of this shape that an answer holds, be it a tensor, an array or nested lists.
 

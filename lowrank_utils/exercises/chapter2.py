@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from lowrank_utils.exercises._answers import Judge, NotYet, function, items, matrix, named, number, on
+from lowrank_utils.exercises._answers import (
+    Judge,
+    NotYet,
+    by_letter,
+    function,
+    items,
+    matrix,
+    named,
+    number,
+    on,
+)
 from lowrank_utils.factors.svd import low_rank_approximation, truncated_svd
 
 ENERGY = 0.99
@@ -41,9 +50,7 @@ def _energy(answer: object) -> str | None:
 
 
 def _shuffle(answer: object) -> str | None:
-    if isinstance(answer, Mapping) and set(answer) == {"a", "b"}:
-        answer = answer["a"], answer["b"]
-    words = items(answer, 'a pair of words, such as ("smaller", "smaller")', 2)
+    words = items(by_letter(answer, "ab"), 'a pair of words, such as ("smaller", "smaller")', 2)
     a, b = (word.strip().lower() if isinstance(word, str) else word for word in words)
     if any(not isinstance(word, str) or word not in WORDS for word in (a, b)):
         return f"each word must be one of {', '.join(WORDS)}."

@@ -7,7 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from lowrank_utils.exercises._answers import Judge, NotYet, function, items, named, number, on, whole
+from lowrank_utils.exercises._answers import (
+    Judge,
+    NotYet,
+    by_letter,
+    function,
+    items,
+    named,
+    number,
+    on,
+    whole,
+)
 from lowrank_utils.factors.ranks import break_even_rank
 
 SHAPE = (3072, 768)
@@ -43,7 +53,8 @@ def _fewest(answer: object) -> str | None:
     wanted = "back a pair: the count for the smallest rank, then the count for the safe rank"
     for smallest, safe, top in SEARCHES:
         with on(f"smallest={smallest}, safe={safe}, max_rank={top}"):
-            a, b = (whole(count, wanted) for count in items(fewest(smallest, safe, top), wanted, 2))
+            counts = items(by_letter(fewest(smallest, safe, top), "ab"), wanted, 2)
+            a, b = (whole(count, wanted) for count in counts)
             if hint := _judge_counts(a, b, smallest, safe, top):
                 raise NotYet(hint)
     return None
@@ -124,6 +135,7 @@ def _judge_error(error: float, before: Tensor, after: Tensor) -> str | None:
     p, q, size = float(before.double().mean()), float(after.double().mean()), len(before)
     d = before.double() - after.double()
     drop, spread, changed = abs(float(d.mean())), float(d.std()), float(d.abs().sum())
+    share = changed / size
     right = spread / math.sqrt(size)
     if math.isclose(error, right, rel_tol=6e-3):  # N or N - 1, as you like
         return None
@@ -144,6 +156,9 @@ def _judge_error(error: float, before: Tensor, after: Tensor) -> str | None:
         ),
         "only samples that changed were counted; N is the number of all of them.": float(d[d != 0].std())
         / math.sqrt(changed),
+        "this is the error of the share that changed; keep the sign, a gain counts -1.": math.sqrt(
+            share * (1 - share) / size
+        ),
         "the drop is a fraction, but its error is in points.": 100 * right,
         "two standard errors are an interval; give one.": 2 * right,
         "this is 1.96 standard errors; give one.": 1.96 * right,
@@ -153,7 +168,7 @@ def _judge_error(error: float, before: Tensor, after: Tensor) -> str | None:
         return hint
     way = "take the spread of before - after, sample by sample"
     if math.isclose(error, right, rel_tol=0.1):
-        return f"an error of {error:.5f} is near; {way}, and no random draws, which have luck in them."
+        return f"an error of {error:.5f} is near; {way}, by a formula: random draws would have luck in them."
     return f"an error of {error:.4f} came; {way}."
 
 

@@ -74,7 +74,7 @@ def rank_curve(search: RankSearch, *, ax: Axes | None = None, label: str | None 
     ax.plot(list(search.curve), list(search.curve.values()), marker="o", ms=3, lw=1, label=label)
     ax.axhline(search.baseline, color="#888888", lw=1, label="full rank")
     limit = search.baseline - search.max_drop
-    ax.axhline(limit, color="#888888", lw=1, ls="--", label=f"allowed: -{search.max_drop:g}")
+    ax.axhline(limit, color="#888888", lw=1, ls="--", label=f"allowed drop: {search.max_drop:g}")
     if search.rank is not None:
         found = f"smallest feasible: {search.rank}"
         ax.scatter([search.rank], [search.curve[search.rank]], s=80, color=COLOURS[1], label=found, zorder=3)

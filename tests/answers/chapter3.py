@@ -80,6 +80,12 @@ def binomial(before, after):
     return difference(before, after).mean(), (drop * (1 - drop) / len(before)) ** 0.5
 
 
+def many_draws(before, after):
+    d = difference(before, after)
+    draws = torch.randint(len(d), (4000, len(d)), generator=torch.Generator().manual_seed(0))
+    return d.mean(), d[draws].mean(1).std()
+
+
 def changed_only(before, after):
     d = difference(before, after)
     d = d[d != 0]
@@ -137,6 +143,8 @@ ANSWERS = [
     right("3.2", "array of floats", lambda *a: np.array(fewest(*a), float)),
     right("3.2", "loops", by_loops),
     right("3.2", "two cases", lambda a, b, c: (a, c if b == 1 else c - b + 2)),
+    right("3.2", "dictionary", lambda *a: dict(zip("ba", fewest(*a)[::-1], strict=True))),
+    wrong("3.2", "dictionary of other keys", lambda *a: dict(enumerate(fewest(*a))), "pair"),
     wrong("3.2", "value for function", (10, 12), "the function answer itself"),
     wrong("3.2", "one count", lambda a, b, c: a, "pair"),
     wrong("3.2", "three counts", lambda a, b, c: (a, b, c), "pair"),
@@ -225,7 +233,15 @@ ANSWERS = [
     wrong("3.3", "the chapter's zero", lambda b, a: (0.0, 0.008), "accuracy before minus"),
     wrong("3.3", "unpaired", unpaired, "paired"),
     wrong("3.3", "McNemar", mcnemar, "McNemar"),
-    wrong("3.3", "200 bootstrap draws", bootstrap, "near"),
+    wrong("3.3", "200 bootstrap draws", bootstrap, "by a formula"),
+    wrong("3.3", "4000 bootstrap draws", many_draws, "by a formula"),
+    wrong("3.3", "sign dropped", error(lambda b, a: one(b != a)), "keep the sign"),
+    wrong(
+        "3.3",
+        "binomial of the changed share",
+        error(lambda b, a: (b != a).double().std(correction=0) / len(b) ** 0.5),
+        "keep the sign",
+    ),
     wrong("3.3", "binomial of the drop", binomial, "can count -1"),
     wrong("3.3", "changed samples only", changed_only, "all of them"),
     wrong("3.3", "spread", error(lambda b, a: difference(b, a).std()), "root of their number"),
