@@ -22,7 +22,14 @@ from lowrank_utils.factors.svd import low_rank_approximation, truncated_svd
 
 ENERGY = 0.99
 WORDS = ("smaller", "equal", "larger")
-CASES = ((6, 4, 1), (4, 7, 2), (9, 5, 3), (5, 5, 2), (3, 6, 3))  # m, n, rank: tall, wide, square, full rank
+CASES = (  # m, n, rank, N: tall, wide, square, full rank, fewer rows of inputs than columns
+    (6, 4, 1, 50),
+    (4, 7, 2, 50),
+    (9, 5, 3, 50),
+    (5, 5, 2, 50),
+    (3, 6, 3, 50),
+    (4, 7, 2, 3),
+)
 
 
 def _energy(answer: object) -> str | None:
@@ -67,18 +74,18 @@ def _shuffle(answer: object) -> str | None:
     return None
 
 
-def _case(m: int, n: int) -> tuple[Tensor, Tensor]:
-    """W (m, n) and inputs X (50, n) of unlike spread, correlated, and far from a mean of zero."""
+def _case(m: int, n: int, N: int) -> tuple[Tensor, Tensor]:
+    """W (m, n) and inputs X (N, n) of unlike spread, correlated, and far from a mean of zero."""
     g = torch.Generator().manual_seed(10 * m + n)
-    W, X, mix = (torch.randn(rows, n, generator=g) for rows in (m, 50, n))
+    W, X, mix = (torch.randn(rows, n, generator=g) for rows in (m, N, n))
     spread = torch.tensor([0.4, 3.0, 0.6, 1.0, 2.0, 0.5, 1.5])[:n]
     return W, (X + 0.5 * X @ mix) * spread + 1.5 * torch.randn(n, generator=g) + 1
 
 
 def _outputs(answer: object) -> str | None:
     solve = function(answer, "nearest_in_outputs(W, X, rank)")
-    for m, n, rank in CASES:
-        W, X = _case(m, n)
+    for m, n, rank, N in CASES:
+        W, X = _case(m, n, N)
         with on(f"W of shape {(m, n)}, X of shape {tuple(X.shape)}, rank={rank}"):
             if hint := _judge_matrix(solve(W, X, rank), W.double(), X.double(), rank):
                 raise NotYet(hint)
@@ -91,7 +98,7 @@ def _judge_matrix(answer: object, W: Tensor, X: Tensor, rank: int) -> str | None
     if shape == (n, m) != (m, n):
         return f"it returns {(n, m)}: the result is transposed."
     if shape == (len(X), m):
-        return "it returns the outputs of rank r; you are asked for the weight that makes them."
+        return "it returns outputs; you are asked for the weight that makes them."
     found = matrix(answer, (m, n), f"back one matrix of shape {(m, n)}")
     got = int((torch.linalg.svdvals(found) > 1e-5 * torch.linalg.matrix_norm(W, 2)).sum())
     if got > rank:

@@ -16,7 +16,14 @@ def nearest(W, X, rank):
 
 
 def by_whitening(W, X, rank):
-    """Truncate W C^1/2, then take C^1/2 away again."""
+    """Truncate W C^1/2, then take C^1/2 away again: by its pseudo-inverse, as C may be singular."""
+    S, V = torch.linalg.eigh(X.T.double() @ X.double())
+    root = V * S.clamp_min(0).sqrt() @ V.T
+    return low_rank_approximation(W.double() @ root, rank) @ torch.linalg.pinv(root, rtol=1e-6)
+
+
+def by_cholesky(W, X, rank):
+    """Needs more rows of inputs than columns: C has no inverse without."""
     L = torch.linalg.cholesky(X.T @ X)
     return low_rank_approximation(W @ L, rank) @ torch.linalg.inv(L)
 
@@ -49,7 +56,7 @@ def by_layer(W, X, rank):
 def by_triangle(W, X, rank):
     """R of the inputs' QR holds all that a norm of outputs needs."""
     R = torch.linalg.qr(X.double()).R
-    return low_rank_approximation(W.double() @ R.T, rank) @ torch.linalg.inv(R.T)
+    return low_rank_approximation(W.double() @ R.T, rank) @ torch.linalg.pinv(R.T)
 
 
 def every_other_row(W, X, rank):
@@ -185,7 +192,8 @@ ANSWERS = [
     wrong("2.3", "layer for function", nn.Linear(4, 6), "the function nearest_in_outputs itself"),
     wrong("2.3", "returns nothing", lambda W, X, rank: None, "returns None"),
     wrong("2.3", "transposed", lambda *a: nearest(*a).T, "transposed"),
-    wrong("2.3", "outputs", lambda W, X, rank: low_rank_approximation(X @ W.T, rank), "outputs of rank r"),
+    wrong("2.3", "outputs", lambda W, X, rank: X @ W.T, "it returns outputs"),
+    wrong("2.3", "outputs of rank r", lambda W, X, rank: low_rank_approximation(X @ W.T, rank), "outputs;"),
     wrong("2.3", "factors", lambda W, X, rank: truncated_svd(X @ W.T, rank), "one matrix of shape (6, 4)"),
     wrong("2.3", "two rows", lambda W, X, rank: W[:2], "(2, 4)"),
     wrong("2.3", "layer", lambda W, X, rank: nn.Linear(4, 6), "type Linear"),
@@ -208,6 +216,7 @@ ANSWERS = [
         "subtract the mean",
     ),
     wrong("2.3", "spreads only", by_spread, "correlated"),
+    wrong("2.3", "Cholesky", by_cholesky, "X of shape (3, 7), rank=2: "),
     wrong("2.3", "not unscaled", without_unscaling, "smallest possible"),
     wrong("2.3", "covariance for its root", by_covariance, "smallest possible"),
     wrong("2.3", "smallest eigenvalues", last_eigenvectors, "eigenvalues ascend"),
