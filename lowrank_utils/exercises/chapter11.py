@@ -50,7 +50,7 @@ def _speedup(answer: object) -> str | None:
 def _why_not_the_speedup(found: float, ranks: Mapping[str, int]) -> str | None:
     total = sum(TIMES.values())
     pairs, factors = dict[str, float](), dict[str, float]()
-    slips: dict[str, dict[str, float]] = {"turned": {}, "one": {}, "counted": {}}
+    slips: dict[str, dict[str, float]] = {"turned": {}, "one": {}, "counted": {}, "never slower": {}}
     for name, r in ranks.items():
         m, n = DENSE[name]
         pairs[name] = _machine(r, n) + _machine(m, r)
@@ -58,6 +58,7 @@ def _why_not_the_speedup(found: float, ranks: Mapping[str, int]) -> str | None:
         slips["turned"][name] = (_machine(n, r) + _machine(r, m)) / _machine(m, n)
         slips["one"][name] = _machine(r, n) / _machine(m, n)
         slips["counted"][name] = r * (m + n) / (m * n)
+        slips["never slower"][name] = min(1.0, factors[name])
 
     def over(shrunk: Mapping[str, float], among: Mapping[str, float] = TIMES) -> float:
         new = sum(ms * shrunk.get(name, 1.0) for name, ms in among.items())
@@ -85,6 +86,7 @@ def _why_not_the_speedup(found: float, ranks: Mapping[str, int]) -> str | None:
         "speed-ups of different layers do not multiply: their times add up.": product,
         "the factors' shapes are turned around: V is (r, n) and U is (m, r).": over(slips["turned"]),
         "that is one product of the two; the second one takes time as well.": over(slips["one"]),
+        "a rank above break-even makes its layer slower: its factor counts too.": over(slips["never slower"]),
         "that shrinks times as multiply-adds shrink; ask the machine.": over(slips["counted"]),
     }
     return named(found, hints, rel_tol=1e-4) or f"{found:.4g} is not {right:.4g}, the old time over the new."
