@@ -1,0 +1,63 @@
+"""Checks of matrices, samples and modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lowrank_utils._checks.words import type_error, value_error
+
+
+def matrix(W: object, name: str = "W") -> Tensor:
+    """Return ``W`` detached, if it is a non-empty, finite, floating 2-D tensor."""
+    if not isinstance(W, Tensor):
+        raise TypeError(f"{name} of type {type(W).__name__} must be a torch.Tensor")
+    if not W.is_floating_point():
+        type_error(name, W, "of a floating dtype")
+    if W.ndim != 2 or W.numel() == 0:
+        value_error(name, W, "a non-empty matrix of shape (m, n)")
+    W = W.detach()
+    if not bool(torch.isfinite(W).all()):
+        bad, shape = int((~torch.isfinite(W)).sum()), tuple(W.shape)
+        raise ValueError(f"{name} of shape {shape} has {bad} entries that are nan or inf; all must be finite")
+    return W
+
+
+def labelled(X: object, y: object) -> None:
+    """Check that X holds samples and y one label for each."""
+    if not isinstance(X, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"X and y must be tensors, not {type(X).__name__} and {type(y).__name__}")
+    if X.ndim == 0 or y.ndim == 0:
+        raise ValueError(f"X of shape {tuple(X.shape)} and y of shape {tuple(y.shape)} need a sample axis")
+    if y.numel() == 0 or len(X) == 0:
+        raise ValueError(f"X of shape {tuple(X.shape)} and y of shape {tuple(y.shape)} must not be empty")
+    if len(X) != len(y):
+        raise ValueError(f"y has {len(y)} labels, but must have one for each of the {len(X)} samples of X")
+
+
+def stacked(nets: object, X: Tensor, y: Tensor) -> None:
+    """Check that ``nets`` are K modules of one architecture without buffers, and X and y hold K sets."""
+    if not isinstance(nets, list | tuple) or not all(isinstance(net, nn.Module) for net in nets):
+        type_error("nets", nets, "a list of torch.nn.Module")
+    labelled(X, y)
+    if not len(nets) == len(X) or y.ndim != 2 or X.shape[:2] != y.shape:
+        shapes = f"{tuple(X.shape)} and {tuple(y.shape)}"
+        raise ValueError(
+            f"X and y of shapes {shapes} must be (K, N, ...) and (K, N) for K = {len(nets)} nets"
+        )
+    if len({id(net) for net in nets}) < len(nets):
+        raise ValueError(f"nets must be {len(nets)} different nets; one stands there twice")
+    shapes_of = [(type(net), [(k, v.shape) for k, v in net.named_parameters()]) for net in nets]
+    odd = [i for i, shapes in enumerate(shapes_of) if shapes != shapes_of[0]]
+    if odd:
+        raise ValueError(f"nets[{odd[0]}] must have the class and the shapes of nets[0]")
+    if any(True for _ in nets[0].buffers()):
+        raise ValueError("nets must have no buffers, such as those of a batch norm")
+
+
+def module(value: object, name: str = "model") -> nn.Module:
+    """Return ``value`` if it is an ``nn.Module``; of one from torch.compile the module that it runs."""
+    if not isinstance(value, nn.Module):
+        type_error(name, value, "a torch.nn.Module")
+    inner = getattr(value, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else value
