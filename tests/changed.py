@@ -44,7 +44,7 @@ def asked_for(path: Path, tests: dict[Path, str]) -> set[Path]:
         named = {t for t in tests if re.fullmatch(rf"test_{path.stem}(_\w+)?", t.stem)}
         inner = rf"lowrank_utils(\.\w+)* import [^#\n]*\b{path.stem}\b|lowrank_utils\.(\w+\.)*{path.stem}\b"
         found = named | {t for t, text in tests.items() if re.search(inner, text)}
-        room = path.parts[1]
+        room = path.parts[1].strip("_")
         return found or {t for t in tests if t.parent.name == room or t.stem == f"test_{room}"}
     return set()
 

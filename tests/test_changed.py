@@ -10,6 +10,7 @@ TESTS = {
     Path("tests/factors/test_leading.py"): "from lowrank_utils.factors import svd",
     Path("tests/exercises/test_ch2.py"): "from lowrank_utils.exercises import chapter2",
     Path("tests/test_book.py"): "import ast",
+    Path("tests/test_checks.py"): "import pytest",
     Path("tests/test_plotting.py"): "from lowrank_utils import plotting",
 }
 
@@ -23,6 +24,7 @@ TESTS = {
         ("tests/answers/chapter3.py", ["exercises/test_ch2"]),
         ("lowrank_utils/factors/new.py", ["factors/test_leading", "factors/test_svd"]),
         ("lowrank_utils/plotting/style.py", ["test_plotting"]),
+        ("lowrank_utils/_checks/words.py", ["test_checks"]),
         ("tests/oracles.py", ["factors/test_svd"]),
         ("tests/factors/test_svd.py", ["factors/test_svd"]),
         ("tests/test_gone.py", []),
