@@ -18,6 +18,7 @@ from convolutions import CONVOLUTIONS
 from decompositions import DECOMPOSITIONS
 from encoder import ENCODER
 from grading import Attack, coursework, robustness
+from networks import NETWORKS
 from own_model import OWN_MODEL
 from pitch import pitch_by_draw, pitch_by_patches, pitch_detector
 from report import page, table
@@ -32,7 +33,7 @@ def main() -> int:
     claims = [
         claim
         for claim in [
-            *CLAIMS, *DECOMPOSITIONS, *CONVOLUTIONS, *ENCODER, *OWN_MODEL,
+            *CLAIMS, *NETWORKS, *DECOMPOSITIONS, *CONVOLUTIONS, *ENCODER, *OWN_MODEL,
             pitch_detector, pitch_by_draw, pitch_by_patches, adapter_against_peft, coursework, robustness,
         ]  # fmt: skip
         if not chosen or claim.__name__ in chosen

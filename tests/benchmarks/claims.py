@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
 import torch
 import torchvision
-from peers import tucker_score, uniform_svd
-from sklearn.datasets import load_iris
-from sklearn.model_selection import RepeatedStratifiedKFold
+from peers import tucker_score
 from torch import nn
 
 from lowrank_utils import (
     LowRankLinear,
     PivotedLinear,
-    accuracy,
     allocate_ranks,
     break_even_rank,
     calibrate,
@@ -28,10 +24,8 @@ from lowrank_utils import (
     count_params,
     find_rank,
     fold_permutations,
-    load_split,
     low_rank_approximation,
     set_seed,
-    train_nn,
     truncated_svd,
     unpack_attention,
     weighted_factors,
@@ -118,94 +112,6 @@ def nested_search() -> list[Row]:
         Row("find_rank, all 309 ranks, against bisection by Tucker",
             f"{ours:.0f} ms", f"{binary:.0f} ms", binary / ours, 1.5, shown="{:.1f}"),
     ]  # fmt: skip
-
-
-def _nets(name: str, sizes: tuple[int, ...], **schedule: float) -> list[tuple[nn.Module, object]]:
-    found = []
-    for seed in SEEDS:
-        set_seed(seed)
-        split = load_split(name, seed=seed, stratify=True)
-        net = mlp(*sizes)
-        train_nn(net, split.X_train, split.y_train, **schedule)  # type: ignore[arg-type]
-        found.append((net, split))
-    return found
-
-
-def narrowed(sizes: tuple[int, ...], budget: float) -> tuple[int, ...]:
-    """Widths of the widest net with this share of the weights at most, its hidden layers in their ratio."""
-
-    def weights(widths: Iterable[int]) -> int:
-        return sum(m * n for m, n in itertools.pairwise(widths))
-
-    first, *hidden, last = sizes
-    fits = [sizes[:1] + (1,) * len(hidden) + sizes[-1:]]
-    for k in range(1, hidden[0] + 1):
-        widths = (first, *(max(1, k * h // hidden[0]) for h in hidden), last)
-        fits += [widths] if weights(widths) <= budget * weights(sizes) else []
-    return fits[-1]
-
-
-def _mean(scores: list[float]) -> float:
-    return 100 * statistics.mean(scores)
-
-
-def whole_networks() -> list[Row]:
-    """Accuracy at a budget, without fine-tuning; nobody says which layer is the head."""
-    rows = []
-    mnist = {"epochs": 20, "lr": 0.02, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-3}
-    nets = _nets("mnist5k", (784, 512, 256, 10), **mnist)
-    dense = _mean([accuracy(net, s.X_test, s.y_test) for net, s in nets])
-    moments = [calibrate(net, s.X_train, s.y_train) for net, s in nets]
-    start: list[nn.Module] = []
-    for budget, floor in ((0.06, dense - 1), (0.05, 92.5), (0.03, None), (0.015, None)):
-        small = [
-            cascade(net, allocate_ranks(net, budget, moments=m), s.X_train, m)
-            for (net, s), m in zip(nets, moments, strict=True)
-        ]
-        ours = _mean([accuracy(net, s.X_test, s.y_test) for net, (_, s) in zip(small, nets, strict=True)])
-        claim = f"MNIST-5k at {100 * budget:.1f} % of the weights (dense net {dense:.1f} %)"
-        narrow = _nets("mnist5k", narrowed((784, 512, 256, 10), budget), **mnist)
-        rows.append(_share(claim, ours, nets, narrow, budget, floor))
-        start = small
-    gently = {"epochs": 20, "lr": 0.002, "batch_size": 32, "weight_decay": 5e-3}  # at 0.005 a net can diverge
-    tuned = []
-    for net, (_, s) in zip(start, nets, strict=True):
-        train_nn(net, s.X_train, s.y_train, **gently)  # type: ignore[arg-type]
-        tuned.append(accuracy(net, s.X_test, s.y_test))
-    after = _mean(tuned)
-    claim = "MNIST-5k at 1.5 %, after 20 epochs of fine-tuning"
-    peer = f"dense net {dense:.1f} %"
-    rows.append(Row(claim, f"{after:.1f} %", peer, after, None, shown="{:.1f} %", table="accuracy"))
-    digits = {"epochs": 60, "lr": 0.05, "batch_size": 64, "momentum": 0.9, "weight_decay": 1e-3}
-    nets = _nets("digits", (64, 256, 256, 10), **digits)
-    dense = _mean([accuracy(net, s.X_test, s.y_test) for net, s in nets])
-    scores = []
-    for net, s in nets:
-        m = calibrate(net, s.X_train, s.y_train)
-        small_net = cascade(net, allocate_ranks(net, 0.1, moments=m), s.X_train, m)
-        scores.append(accuracy(small_net, s.X_test, s.y_test))
-    claim = f"digits at 10.0 % of the weights (dense net {dense:.1f} %)"
-    narrow = _nets("digits", narrowed((64, 256, 256, 10), 0.1), **digits)
-    return [*rows, _share(claim, _mean(scores), nets, narrow, 0.1, 95.5)]
-
-
-def _share(
-    claim: str,
-    ours: float,
-    nets: list[tuple[nn.Module, object]],
-    narrow: list[tuple[nn.Module, object]],
-    budget: float,
-    floor: float | None,
-) -> Row:
-    """A row that holds an accuracy against equal shares, those with a dense head, and a narrow net."""
-    found = [
-        _mean([accuracy(uniform_svd(net, budget, dense_head=dense), s.X_test, s.y_test) for net, s in nets])
-        for dense in (False, True)
-    ]
-    found.append(_mean([accuracy(net, s.X_test, s.y_test) for net, s in narrow]))
-    told = "equal shares {:.1f} %, with a dense head {:.1f} %; a narrow dense net, trained anew {:.1f} %"
-    peer = told.format(*found)
-    return Row(claim, f"{ours:.1f} %", peer, ours, floor, shown="{:.1f} %", table="accuracy")
 
 
 @torch.no_grad()
@@ -395,40 +301,7 @@ def _passes_of_an_encoder() -> tuple[float, float]:
     return seen[0] / one, both
 
 
-def iris_in_ten_numbers() -> list[Row]:
-    """400 splits and seeds (5 folds x 4 repeats x 20 seeds): 83, 40 and 10 parameters."""
-    X, y = load_iris(return_X_y=True)
-    folds = list(RepeatedStratifiedKFold(n_splits=5, n_repeats=4, random_state=0).split(X, y))
-    scores: dict[int, list[float]] = {83: [], 40: [], 10: []}
-    for train, test in folds:
-        mean, std = X[train].mean(0), X[train].std(0)
-        parts = [torch.tensor((X[part] - mean) / std, dtype=torch.float32) for part in (train, test)]
-        labels = [torch.tensor(y[part]) for part in (train, test)]
-        for params in scores:
-            for seed in range(20):
-                set_seed(seed)
-                net = _iris_net(params)
-                assert count_params(net) == params
-                train_nn(net, parts[0], labels[0], epochs=400, lr=0.2, momentum=0.5)
-                scores[params].append(accuracy(net, parts[1], labels[1]))
-    dense = _mean(scores[83])
-    return [
-        Row(f"Iris, 400 nets of {params} parameters, against 83",
-            f"{_mean(scores[params]):.1f} %", f"dense net {dense:.1f} %",
-            _mean(scores[params]), dense - 1, shown="{:.1f} %", table="accuracy")
-        for params in (40, 10)
-    ]  # fmt: skip
-
-
-def _iris_net(params: int) -> nn.Module:
-    if params == 10:
-        return LowRankLinear(4, 3, 1)  # one direction, three slopes, three thresholds
-    if params == 40:
-        return nn.Sequential(LowRankLinear(4, 10, 1), nn.ReLU(), LowRankLinear(10, 3, 1))
-    return mlp(4, 10, 3)
-
-
 CLAIMS: list[Callable[[], list[Row]]] = [
-    nested_search, whole_networks, pivoted, factored_forward, data_aware, small_rank_svd, spectra_of_a_vit,
-    linear_in_depth, iris_in_ten_numbers,
+    nested_search, pivoted, factored_forward, data_aware, small_rank_svd, spectra_of_a_vit,
+    linear_in_depth,
 ]  # fmt: skip
