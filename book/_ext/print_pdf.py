@@ -95,8 +95,8 @@ def contents(pages: list[Page], number: dict[str, int]) -> str:
     return f"<nav><h1>Contents</h1><ul>{''.join(rows)}</ul></nav>"
 
 
-def book(pages: list[Page], site: Path, number: dict[str, int]) -> str:
-    """The whole book as one HTML file."""
+def book(pages: list[Page], site: Path) -> str:
+    """The whole book as one HTML file, its contents without page numbers."""
     title, author = escape(CONFIG["title"]), escape(CONFIG["author"])
     source = re.sub(r"^https?://", "", address(CONFIG["repository"]["url"]))
     chapters = "".join(
@@ -110,14 +110,14 @@ def book(pages: list[Page], site: Path, number: dict[str, int]) -> str:
 <script src="{(site / "_static/mathjax/tex-mml-chtml.js").as_uri()}"></script></head>
 <body class="book"><header><p class="title">{title}</p>{PICTURE}
 <p>{author}</p><p>{CONFIG["copyright"]} · {CONFIG["html"]["extra_footer"]} · {source}</p></header>
-{contents(pages, number)}{chapters}</body></html>"""
+{contents(pages, {})}{chapters}</body></html>"""
 
 
-def show(pages: list[Page], site: Path, number: dict[str, int], tab) -> None:
+def show(pages: list[Page], site: Path, tab) -> None:
     """Load the book into a tab; a formula that is not drawn is an error."""
     with TemporaryDirectory() as folder:
         source = Path(folder) / "book.html"
-        source.write_text(book(pages, site, number), encoding="utf-8")
+        source.write_text(book(pages, site), encoding="utf-8")
         tab.goto(source.as_uri())
         tab.wait_for_function(READY)
     if undrawn := tab.evaluate(UNDRAWN):
@@ -128,15 +128,13 @@ def write(pages: list[Page], site: Path, target: Path, browser) -> None:
     """Print the book twice: the first time tells the page numbers, the second has them in its contents."""
     for page in pages:
         one_namespace(page, site)
-    number: dict[str, int] = {}
     tab = browser.new_page(color_scheme="light")
-    for _ in range(2):
-        show(pages, site, number, tab)
-        data = tab.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
-        reader = PdfReader(BytesIO(data))
-        number = {
-            name.lstrip("/"): reader.get_destination_page_number(place) + 1
-            for name, place in reader.named_destinations.items()
-        }
+    show(pages, site, tab)
+    options = {"prefer_css_page_size": True, "print_background": True, "outline": True, "tagged": True}
+    reader = PdfReader(BytesIO(tab.pdf(**options)))
+    places = reader.named_destinations.items()
+    number = {name.lstrip("/"): reader.get_destination_page_number(place) + 1 for name, place in places}
+    tab.evaluate("html => { document.querySelector('nav').outerHTML = html }", contents(pages, number))
+    data = tab.pdf(**options)
     with pikepdf.open(BytesIO(data)) as pdf:  # chromium leaves the tags, half of the file, uncompressed
         pdf.save(target, object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)

@@ -135,7 +135,7 @@ def test_pages_are_unfolded_and_without_buttons(monkeypatch, tmp_path):
 
 
 def test_pdf_has_a_sane_size(pdf, site):
-    assert 60 <= len(pdf.pages) <= 340  # 324 with eleven chapters, of them some 45 of definitions
+    assert 60 <= len(pdf.pages) <= 360  # 338 with eleven chapters, of them some 45 of definitions
     assert (site / f"{takeaway.NAME}.pdf").stat().st_size < 10e6
     assert pdf.metadata.title == built_pages.CONFIG["title"]
 
@@ -265,7 +265,7 @@ def test_nothing_is_cut_off_at_the_right(browser, site):
         print_pdf.one_namespace(page, site)
     tab = browser.new_page(viewport={"width": PAPER, "height": 900})
     tab.emulate_media(media="print")
-    print_pdf.show(pages, site, {}, tab)
+    print_pdf.show(pages, site, tab)
     assert tab.evaluate(TOO_WIDE) == []
     tab.add_style_tag(content="pre { white-space: pre !important; width: 800px }")
     assert tab.evaluate(TOO_WIDE) != []
