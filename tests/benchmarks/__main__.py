@@ -30,14 +30,15 @@ STORED = Path(__file__).parents[2] / "book" / "benchmarks.md"
 def main() -> int:
     torch.set_num_threads(1)
     chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
-    claims = [
-        claim
-        for claim in [
-            *CLAIMS, *NETWORKS, *DECOMPOSITIONS, *CONVOLUTIONS, *ENCODER, *OWN_MODEL,
-            pitch_detector, pitch_by_draw, pitch_by_patches, adapter_against_peft, coursework, robustness,
-        ]  # fmt: skip
-        if not chosen or claim.__name__ in chosen
-    ]
+    known = [
+        *CLAIMS, *NETWORKS, *DECOMPOSITIONS, *CONVOLUTIONS, *ENCODER, *OWN_MODEL,
+        pitch_detector, pitch_by_draw, pitch_by_patches, adapter_against_peft, coursework, robustness,
+    ]  # fmt: skip
+    unknown = set(chosen) - {claim.__name__ for claim in known}
+    if unknown:
+        print(f"no claim is called {', '.join(sorted(unknown))}; there are", *(c.__name__ for c in known))
+        return 2
+    claims = [claim for claim in known if not chosen or claim.__name__ in chosen]
     rows: list[Row | Attack] = []
     broken: list[str] = []
     for claim in tqdm(claims, desc="bench", unit="claim"):
