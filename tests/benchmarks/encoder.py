@@ -12,6 +12,7 @@ from functools import cache
 
 import torch
 from claims import Row, rounds
+from peers import one_rank
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -107,6 +108,10 @@ def sentence_encoder() -> list[Row]:
         ranks = allocate_ranks(net, share, moments=moments, harm=harm)
         layers = cascade(net, ranks, texts + few, moments, ridge=None, mask=real, residual=added)
         others = {"as two factors": recall(layers)}
+        even = one_rank(net, share, pivoted=True)
+        others["one rank, ours in all else"] = recall(
+            cascade(net, even, texts + few, moments, ridge=None, mask=real, pivoted=True, residual=added)
+        )
         if share == 0.4:
             alone = cascade(net, ranks, texts + few, moments, ridge=None, mask=real)
             others["these each fitted to its own output"] = recall(alone)

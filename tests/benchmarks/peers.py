@@ -37,14 +37,15 @@ def uniform_svd(net: nn.Module, budget: float, *, dense_head: bool = False) -> n
     return compress(net, {name: max(1, int(share * m * n / (m + n))) for name, (m, n) in shapes.items()})
 
 
-def one_rank(net: nn.Module, budget: float) -> dict[str, int]:
+def one_rank(net: nn.Module, budget: float, *, pivoted: bool = False) -> dict[str, int]:
     """The largest rank that all linear layers can have within a budget; where it would save nothing, none."""
     shapes = {name: m.weight.shape for name, m in net.named_modules() if isinstance(m, nn.Linear)}
 
-    def weights(r: int) -> int:
-        return sum(min(r * (m + n), m * n) for m, n in shapes.values())
+    def weights(m: int, n: int, r: int) -> int:
+        return min(r * (m + n - r if pivoted else m + n), m * n)
 
     most = max(min(m, n) for m, n in shapes.values())
     room = budget * sum(m * n for m, n in shapes.values())
-    r = max((r for r in range(1, most + 1) if weights(r) <= room), default=1)
-    return {name: r for name, (m, n) in shapes.items() if r * (m + n) < m * n}
+    fits = [r for r in range(1, most + 1) if sum(weights(m, n, r) for m, n in shapes.values()) <= room]
+    r = max(fits, default=1)
+    return {name: r for name, (m, n) in shapes.items() if weights(m, n, r) < m * n}
