@@ -1,5 +1,6 @@
 """The page of the benchmarks: rows measured anew beside older ones, each with its run, and units."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_a_row_measured_anew_names_its_run_and_leaves_the_others():
     again = Row("scan (least: N = 8)", "1 ms", "4 ms", 4.0, 1.5)
     page = report.page([again], first, "another machine", "2026-02-02")
     assert report.stored_rows(page) == {
-        "Speed": [["scan (least: N = 8)", "1 ms", "4 ms", "4.00", "1.50", "b"]],
+        "Speed": [["scan (least: N = 8)", "1 ms", "4 ms", "4.00 times as fast", "1.50", "b"]],
         "Accuracy": [["digits", "97.3 %", "dense net 98.1 %", "95.5 %", "a"]],
         "Your own model": [],
         "Marking": [],
@@ -41,7 +42,7 @@ def test_a_row_measured_anew_names_its_run_and_leaves_the_others():
 
 @pytest.mark.parametrize(
     ("heading", "units"),
-    [("Speed", {"ms", "s", "passes", "slope"}), ("Accuracy", {"%"}), ("Marking", {"min"})],
+    [("Speed", {"ms", "s", "passes", "slope"}), ("Accuracy", {"%", "points"}), ("Marking", {"min"})],
 )
 def test_every_row_of_the_page_has_units(heading, units):
     rows = report.stored_rows(STORED)[heading]
@@ -50,9 +51,31 @@ def test_every_row_of_the_page_has_units(heading, units):
     assert len(cells) > len(rows) and [c for c, w in zip(cells, words, strict=True) if not w & units] == []
 
 
+def test_every_value_of_the_page_has_the_unit_that_its_row_tells():
+    values = {row[0]: row[3] for row in report.stored_rows(STORED)["Speed"]}
+    units = {re.sub(r"[\d.]+", "", value).strip() for value in values.values()}
+    assert units == {"times as fast", "times as long", "passes", "slope"}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "shown"),
+    [
+        ("speed", ["scan", "3 ms", "1 ms", "3.00", "at most 4.00", "a"], "3.00 times as long"),
+        ("speed", ["scan", "1 ms", "3 ms", "3.00 times as fast", "2.00", "a"], "3.00 times as fast"),
+        ("speed", ["cascade, slope", "slope 1.04, 1 s", "slope 2", "1.04", "at most 1.2", "a"], "slope 1.04"),
+        ("speed", ["cascade", "6.3 passes", "35 passes", "6.3", "at most 8.0", "a"], "6.3 passes"),
+        ("accuracy", ["gain", "-0.5 % of the tones on average", "94.1 %", "-1.0 %", "a"], "-1.0 points"),
+        ("accuracy", ["digits", "97.3 %", "dense net 98.1 %", "95.5 %", "a"], "95.5 %"),
+    ],
+)
+def test_a_line_tells_the_unit_of_its_value(name, line, shown):
+    told = report.with_units(name, line)
+    assert told[3] == shown and report.with_units(name, told) == told
+
+
 def test_a_number_stays_beside_its_unit():
     page = report.page([FAST, EXACT], "", "one machine", "2026-01-01")
-    assert "| 1.5\N{NO-BREAK SPACE}ms | 3.0\N{NO-BREAK SPACE}ms | 2.00 |" in page
+    assert "| 1.5\N{NO-BREAK SPACE}ms | 3.0\N{NO-BREAK SPACE}ms | 2.00 times as fast |" in page
     assert not report.stored_rows(page)["Speed"][0][1].count("\N{NO-BREAK SPACE}")
 
 

@@ -253,6 +253,19 @@ def test_toc_and_files_agree():
     assert sorted(listed) == sorted(p.relative_to(ROOT).with_suffix("").as_posix() for p in present)
 
 
+def cited(text):
+    """Keys of the works that a text cites."""
+    return {key.strip() for keys in re.findall(r"\{cite:[tp]\}`([^`]+)`", text) for key in keys.split(",")}
+
+
+def test_every_work_is_cited_and_every_citation_is_a_work():
+    prose = [markdown(nbformat.read(p, as_version=4)) for p in NOTEBOOKS]
+    prose += [p.read_text(encoding="utf-8") for p in BOOK.glob("*.md")]
+    works = re.findall(r"^@\w+\{([^,\s]+),", (BOOK / "references.bib").read_text(encoding="utf-8"), re.M)
+    assert cited("{cite:p}`a1, b2` and {cite:t}`c3`") == {"a1", "b2", "c3"}
+    assert sorted(set.union(*map(cited, prose))) == sorted(works)
+
+
 # A check that cannot fail checks nothing.
 
 

@@ -121,3 +121,12 @@ def test_one_python_everywhere():
     options = [step.get("with", {}) for job in jobs() for step in job["steps"]]
     assert {o["python-version"] for o in options if "python-version" in o} == {asked}
     assert project()["requires-python"] == f">={asked}"
+
+
+def test_one_version_everywhere():
+    """The changelog's newest, marked as a development version (PEP 440) until it is released."""
+    newest = re.search(r"^## (\d+\.\d+)(.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    told = f"{newest[1]}.0" + (".dev0" if "not yet released" in newest[2] else "")
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert (package, cited) == (told, told)

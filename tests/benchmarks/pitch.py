@@ -168,10 +168,10 @@ def pitch_by_draw() -> list[Row]:
             forms.append(f"{ours:.0f} ({picks['conv2'][0]})")  # type: ignore[index]
         mean = sum(gains) / len(gains)
         claim = f"pitch detector, {share:.0%} of live numbers, measured harm over equal shares, seven draws"
-        told = f"{mean:+.1f} % of the tones on average, from {min(gains):+.1f} to {max(gains):+.1f}"
+        told = f"{mean:+.1f} points on average, from {min(gains):+.1f} to {max(gains):+.1f}"
         peer = f"equal shares {theirs:.1f} % with the last draw's norms, dense {dense:.1f} %; by draw, and "
         peer += f"the form of conv2: {', '.join(forms)}"
-        rows.append(Row(claim, told, peer, mean, floor, shown="{:+.1f} %", table="accuracy"))
+        rows.append(Row(claim, told, peer, mean, floor, shown="{:+.1f} points", table="accuracy"))
     return rows
 
 
