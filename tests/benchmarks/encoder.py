@@ -108,7 +108,7 @@ def sentence_encoder() -> list[Row]:
         ranks = allocate_ranks(net, share, moments=moments, harm=harm)
         layers = cascade(net, ranks, texts + few, moments, ridge=None, mask=real, residual=added)
         others = {"as two factors": recall(layers)}
-        even = one_rank(net, share, pivoted=True)
+        even, _ = one_rank(net, share, pivoted=True)
         others["one rank, ours in all else"] = recall(
             cascade(net, even, texts + few, moments, ridge=None, mask=real, pivoted=True, residual=added)
         )

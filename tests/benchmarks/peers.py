@@ -37,15 +37,18 @@ def uniform_svd(net: nn.Module, budget: float, *, dense_head: bool = False) -> n
     return compress(net, {name: max(1, int(share * m * n / (m + n))) for name, (m, n) in shapes.items()})
 
 
-def one_rank(net: nn.Module, budget: float, *, pivoted: bool = False) -> dict[str, int]:
-    """The largest rank that all linear layers can have within a budget; where it would save nothing, none."""
+def one_rank(net: nn.Module, budget: float, *, pivoted: bool = False) -> tuple[dict[str, int], float]:
+    """The largest rank that all linear layers can have within a budget, and the share that it takes.
+
+    A layer of which it would save nothing stays as it is.
+    """
     shapes = {name: m.weight.shape for name, m in net.named_modules() if isinstance(m, nn.Linear)}
 
     def weights(m: int, n: int, r: int) -> int:
         return min(r * (m + n - r if pivoted else m + n), m * n)
 
     most = max(min(m, n) for m, n in shapes.values())
-    room = budget * sum(m * n for m, n in shapes.values())
-    fits = [r for r in range(1, most + 1) if sum(weights(m, n, r) for m, n in shapes.values()) <= room]
-    r = max(fits, default=1)
-    return {name: r for name, (m, n) in shapes.items() if weights(m, n, r) < m * n}
+    total = sum(m * n for m, n in shapes.values())
+    shares = {r: sum(weights(m, n, r) for m, n in shapes.values()) / total for r in range(1, most + 1)}
+    r = max((r for r, share in shares.items() if share <= budget), default=1)
+    return {name: r for name, (m, n) in shapes.items() if weights(m, n, r) < m * n}, shares[r]
