@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from claims import Row, mlp
@@ -27,9 +28,10 @@ from lowrank_utils import (
 )
 
 SEEDS = range(5)
+Nets = list[tuple[nn.Module, Any]]  # each with its split
 
 
-def _nets(name: str, sizes: tuple[int, ...], **schedule: float) -> list[tuple[nn.Module, object]]:
+def _nets(name: str, sizes: tuple[int, ...], **schedule: float) -> Nets:
     found = []
     for seed in SEEDS:
         set_seed(seed)
@@ -58,23 +60,35 @@ def _mean(scores: list[float]) -> float:
     return 100 * statistics.mean(scores)
 
 
+def _cut(nets: Nets, moments: list[Moments], ranks: list[dict[str, int]]) -> list[nn.Module]:
+    """Each net at its ranks, by weighted factors, refitted layer after layer."""
+    return [cascade(net, r, s.X_train, m) for (net, s), m, r in zip(nets, moments, ranks, strict=True)]
+
+
+def _chosen(nets: Nets, moments: list[Moments], budget: float) -> list[nn.Module]:
+    """Each net at the ranks that are chosen for it."""
+    ranks = [allocate_ranks(net, budget, moments=m) for (net, _), m in zip(nets, moments, strict=True)]
+    return _cut(nets, moments, ranks)
+
+
+def _right(models: Iterable[nn.Module], nets: Nets) -> float:
+    """Per cent of the test samples, each model on the split of its net."""
+    return _mean([accuracy(model, s.X_test, s.y_test) for model, (_, s) in zip(models, nets, strict=True)])
+
+
 def whole_networks() -> list[Row]:
     """Accuracy at a budget, without fine-tuning; nobody says which layer is the head."""
     rows = []
     mnist = {"epochs": 20, "lr": 0.02, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-3}
     nets = _nets("mnist5k", (784, 512, 256, 10), **mnist)
-    dense = _mean([accuracy(net, s.X_test, s.y_test) for net, s in nets])
+    dense = _right((net for net, _ in nets), nets)
     moments = [calibrate(net, s.X_train, s.y_train) for net, s in nets]
     start: list[nn.Module] = []
     for budget, floor in ((0.06, dense - 1), (0.05, 92.5), (0.03, None), (0.015, None)):
-        small = [
-            cascade(net, allocate_ranks(net, budget, moments=m), s.X_train, m)
-            for (net, s), m in zip(nets, moments, strict=True)
-        ]
-        ours = _mean([accuracy(net, s.X_test, s.y_test) for net, (_, s) in zip(small, nets, strict=True)])
+        small = _chosen(nets, moments, budget)
         claim = f"MNIST-5k at {100 * budget:.1f} % of the weights (dense net {dense:.1f} %)"
         narrow = _nets("mnist5k", narrowed((784, 512, 256, 10), budget), **mnist)
-        rows.append(_share(claim, ours, nets, moments, narrow, budget, floor))
+        rows.append(_share(claim, _right(small, nets), nets, moments, narrow, budget, floor))
         start = small
     gently = {"epochs": 20, "lr": 0.002, "batch_size": 32, "weight_decay": 5e-3}  # at 0.005 a net can diverge
     tuned = []
@@ -87,23 +101,22 @@ def whole_networks() -> list[Row]:
     rows.append(Row(claim, f"{after:.1f} %", peer, after, None, shown="{:.1f} %", table="accuracy"))
     digits = {"epochs": 60, "lr": 0.05, "batch_size": 64, "momentum": 0.9, "weight_decay": 1e-3}
     nets = _nets("digits", (64, 256, 256, 10), **digits)
-    dense = _mean([accuracy(net, s.X_test, s.y_test) for net, s in nets])
+    dense = _right((net for net, _ in nets), nets)
     moments = [calibrate(net, s.X_train, s.y_train) for net, s in nets]
-    scores = []
-    for (net, s), m in zip(nets, moments, strict=True):
-        small_net = cascade(net, allocate_ranks(net, 0.1, moments=m), s.X_train, m)
-        scores.append(accuracy(small_net, s.X_test, s.y_test))
-    claim = f"digits at 10.0 % of the weights (dense net {dense:.1f} %)"
-    narrow = _nets("digits", narrowed((64, 256, 256, 10), 0.1), **digits)
-    return [*rows, _share(claim, _mean(scores), nets, moments, narrow, 0.1, 95.5)]
+    for budget, floor in ((0.1, 95.5), (0.05, None)):
+        small = _chosen(nets, moments, budget)
+        claim = f"digits at {100 * budget:.1f} % of the weights (dense net {dense:.1f} %)"
+        narrow = _nets("digits", narrowed((64, 256, 256, 10), budget), **digits)
+        rows.append(_share(claim, _right(small, nets), nets, moments, narrow, budget, floor))
+    return rows
 
 
 def _share(
     claim: str,
     ours: float,
-    nets: list[tuple[nn.Module, object]],
+    nets: Nets,
     moments: list[Moments],
-    narrow: list[tuple[nn.Module, object]],
+    narrow: Nets,
     budget: float,
     floor: float | None,
 ) -> Row:
@@ -112,19 +125,12 @@ def _share(
     One rank for all seldom takes the whole budget, so beside it stand chosen ranks that take no more than it.
     """
     even, paid = zip(*(one_rank(net, budget) for net, _ in nets), strict=True)
-    room = paid[0] + 1e-9  # not one weight too few
-    chosen = [allocate_ranks(net, room, moments=m) for (net, _), m in zip(nets, moments, strict=True)]
-    found = []
-    for ranks in (even, chosen):
-        cut = [cascade(net, r, s.X_train, m) for (net, s), m, r in zip(nets, moments, ranks, strict=True)]
-        found.append(
-            _mean([accuracy(net, s.X_test, s.y_test) for net, (_, s) in zip(cut, nets, strict=True)])
-        )
-    found += [
-        _mean([accuracy(uniform_svd(net, budget, dense_head=dense), s.X_test, s.y_test) for net, s in nets])
-        for dense in (False, True)
+    cut = [
+        _cut(nets, moments, list(even)),
+        _chosen(nets, moments, paid[0] + 1e-9),  # not one weight too few
+        *([uniform_svd(net, budget, dense_head=dense) for net, _ in nets] for dense in (False, True)),
     ]
-    found.append(_mean([accuracy(net, s.X_test, s.y_test) for net, s in narrow]))
+    found = [*(_right(models, nets) for models in cut), _right((net for net, _ in narrow), narrow)]
     told = (
         "at {:.1f} % of them, one rank with ours in all else {:.1f} %, ours {:.1f} %; "
         "equal shares {:.1f} %, with a dense head {:.1f} %; a narrow dense net, trained anew {:.1f} %"
