@@ -95,7 +95,8 @@ def allocate_ranks(
     Without moments a layer's loss at rank r is its share of energy, sum_{i > r} s_i^2 / sum_i s_i^2; of a
     convolution the form is chosen with the rank, from those of ``conv_options``.
     With moments from ``calibrate`` the s_i are those of L^T W C^1/2, and a tail estimates
-    what the loss of the whole model rises by, so tails of different layers can be added.
+    what the loss of the whole model rises by, so tails of different layers can be added. That holds for
+    small losses: where a budget cuts deep, try one rank for all layers too, which can be better.
 
     Args:
         model: Any module.
