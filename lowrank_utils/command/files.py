@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -115,17 +116,26 @@ def pair(
 def checked_output(path: Path) -> Path:
     """The path, if a program can be written there."""
     folder = path.absolute().parent
-    if path.suffix != ".pt2" or path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    places = [folder, path] if path.exists() else [folder]
+    may_write = folder.is_dir() and all(os.access(place, os.W_OK) for place in places)
+    if path.suffix != ".pt2" or path.is_dir() or not may_write:
         raise Refused("--output", path, "a file NAME.pt2 in a folder that exists and can be written to")
     return path
 
 
 def write_program(program: Any, path: Path) -> None:
-    """Save an exported program."""
+    """Save an exported program, whole or not at all: what the file held before is lost only when it is."""
+    whole = io.BytesIO()  # torch's own writer leaves half a file, and ends the process, where a disk is full
+    target = path.resolve()
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        torch.export.save(program, path)
+        torch.export.save(program, whole)
+        part.write_bytes(whole.getbuffer())
+        part.replace(target)
     except (OSError, RuntimeError) as error:  # a full disk, a file of someone else's
         raise Refused("--output", path, f"a file that can be written ({first_line(error)})") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def as_json(told: Mapping[str, Any]) -> str:

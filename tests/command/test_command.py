@@ -282,6 +282,33 @@ def test_a_program_that_cannot_be_written_is_an_error_of_the_output(
     assert code == 2 and re.search(r"argument --output: .*s.pt2 must be .*no space left", err)
 
 
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from lowrank_utils.command.files import Refused, write_program
+program = torch.export.export(torch.nn.Linear(40, 40), (torch.zeros(2, 40),))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_program(program, Path(sys.argv[1]))
+except Refused as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size there")
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path):
+    old = tmp_path / "s.pt2"
+    old.write_bytes(b"the only copy")
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(old)], capture_output=True, text=True, timeout=240
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "argument --output: " in ran.stdout and "too large" in ran.stdout
+    assert [f.name for f in tmp_path.iterdir()] == ["s.pt2"] and old.read_bytes() == b"the only copy"
+
+
 def test_as_a_program():
     told = subprocess.run(
         [sys.executable, "-m", "lowrank_utils", "--help"], capture_output=True, text=True, timeout=240
