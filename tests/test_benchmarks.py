@@ -1,6 +1,7 @@
 """The page of the benchmarks: rows measured anew beside older ones, each with its run, and units."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,19 +59,57 @@ def test_every_value_of_the_page_has_the_unit_that_its_row_tells():
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "shown"),
+    ("row", "value", "floor"),
     [
-        ("speed", ["scan", "3 ms", "1 ms", "3.00", "at most 4.00", "a"], "3.00 times as long"),
-        ("speed", ["scan", "1 ms", "3 ms", "3.00 times as fast", "2.00", "a"], "3.00 times as fast"),
-        ("speed", ["cascade, slope", "slope 1.04, 1 s", "slope 2", "1.04", "at most 1.2", "a"], "slope 1.04"),
-        ("speed", ["cascade", "6.3 passes", "35 passes", "6.3", "at most 8.0", "a"], "6.3 passes"),
-        ("accuracy", ["gain", "-0.5 % of the tones on average", "94.1 %", "-1.0 %", "a"], "-1.0 points"),
-        ("accuracy", ["digits", "97.3 %", "dense net 98.1 %", "95.5 %", "a"], "95.5 %"),
+        (
+            Row("scan", "3 ms", "1 ms", 3.0, 4.0, most=True, unit="{} times as long"),
+            "3.00 times as long",
+            "at most 4.00",
+        ),
+        (Row("scan", "1 ms", "3 ms", 3.0, 2.0), "3.00 times as fast", "2.00"),
+        (
+            Row("cascade", "slope 1.04", "slope 2", 1.04, 1.2, most=True, unit="slope {}"),
+            "slope 1.04",
+            "at most 1.20",
+        ),
+        (
+            Row("cascade", "6.3 passes", "35 passes", 6.3, shown="{:.1f}", unit="{} passes"),
+            "6.3 passes",
+            "none",
+        ),
+        (
+            Row("gain", "-0.5 points", "0", -0.5, -1.0, shown="{:+.1f} points", table="accuracy"),
+            "0",
+            "-1.0 points",
+        ),
+        (
+            Row("digits", "97.3 %", "98.1 %", 97.3, 95.5, shown="{:.1f} %", table="accuracy"),
+            "98.1 %",
+            "95.5 %",
+        ),
     ],
 )
-def test_a_line_tells_the_unit_of_its_value(name, line, shown):
-    told = report.with_units(name, line)
-    assert told[3] == shown and report.with_units(name, told) == told
+def test_a_value_has_its_unit(row, value, floor):
+    assert row.cells()[-2:] == [value, floor]
+
+
+def test_a_run_names_the_commit_that_was_measured(tmp_path):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        ran = subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *words], capture_output=True, text=True, check=True
+        )
+        return ran.stdout.strip()
+
+    assert report.code(tmp_path) == ""
+    git("init", "-q")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "first")
+    told = f"; commit {git('rev-parse', '--short', 'HEAD')}"
+    assert report.code(tmp_path) == told
+    (tmp_path / "a").write_text("2")
+    assert report.code(tmp_path) == f"{told} and changes"
 
 
 def test_a_number_stays_beside_its_unit():

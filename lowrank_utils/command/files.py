@@ -119,7 +119,9 @@ def checked_output(path: Path) -> Path:
     places = [folder, path] if path.exists() else [folder]
     may_write = folder.is_dir() and all(os.access(place, os.W_OK) for place in places)
     if path.suffix != ".pt2" or path.is_dir() or not may_write:
-        raise Refused("--output", path, "a file NAME.pt2 in a folder that exists and can be written to")
+        raise Refused(
+            "--output", path, "a file NAME.pt2 in a folder that exists, where both can be written to"
+        )
     return path
 
 

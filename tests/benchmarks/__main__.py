@@ -21,7 +21,7 @@ from grading import Attack, coursework, robustness
 from networks import NETWORKS
 from own_model import OWN_MODEL
 from pitch import pitch_by_draw, pitch_by_patches, pitch_detector
-from report import page, table
+from report import page, table, this_run
 from tqdm import tqdm
 
 STORED = Path(__file__).parents[2] / "book" / "benchmarks.md"
@@ -38,6 +38,7 @@ def main() -> int:
     if unknown:
         print(f"no claim is called {', '.join(sorted(unknown))}; there are", *(c.__name__ for c in known))
         return 2
+    run = this_run() if "--store" in sys.argv else ""  # before anything is committed meanwhile
     claims = [claim for claim in known if not chosen or claim.__name__ in chosen]
     rows: list[Row | Attack] = []
     broken: list[str] = []
@@ -51,7 +52,7 @@ def main() -> int:
     short = [row for row in rows if not row.reached]
     if "--store" in sys.argv and not short and not broken:
         stored = STORED.read_text(encoding="utf-8") if chosen else ""
-        STORED.write_text(page(rows, stored), encoding="utf-8")
+        STORED.write_text(page(rows, stored, run), encoding="utf-8")
     print(f"{len(rows)} figures, {len(short)} below their floor" + "".join(f"\n- {r.claim}" for r in short))
     print("".join(f"{name} ended in an error, printed above\n" for name in broken), end="")
     return bool(short or broken)

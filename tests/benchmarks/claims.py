@@ -39,7 +39,7 @@ SEEDS = range(5)
 
 @dataclass
 class Row:
-    """A line of a table; ``value``, a ratio or what ``ours`` says, is held against ``floor``."""
+    """A line of a table; ``value``, a ratio or what ``ours`` says, is held against ``floor``, in its unit."""
 
     claim: str
     ours: str
@@ -49,6 +49,7 @@ class Row:
     most: bool = False  # the floor is a ceiling
     shown: str = "{:.2f}"
     table: str = "speed"
+    unit: str = "{} times as fast"  # of the value in the table of speed
 
     @property
     def reached(self) -> bool:
@@ -59,7 +60,7 @@ class Row:
     def cells(self) -> list[str]:
         sign = "at most " if self.most else ""
         floor = "none" if self.floor is None else sign + self.shown.format(self.floor)
-        ratio = [self.shown.format(self.value)] if self.table == "speed" else []
+        ratio = [self.unit.format(self.shown.format(self.value))] if self.table == "speed" else []
         return [self.claim, self.ours, self.peer, *ratio, floor]
 
 
@@ -256,11 +257,13 @@ def linear_in_depth() -> list[Row]:
     return [
         Row("cascade of 6, 12, 24 and 48 equal layers, slope of log time against log depth",
             f"slope {slope:.2f}, {times[0]:.1f} s to {times[-1]:.1f} s", "whole runs: slope 2", slope, 1.2,
-            most=True),
+            most=True, unit="slope {}"),
         Row("cascade of an encoder with 36 linear layers, passes of the dense net over the data",
-            f"{passes:.1f} passes", "whole runs: 35 passes", passes, 8, most=True, shown="{:.1f}"),
+            f"{passes:.1f} passes", "whole runs: 35 passes", passes, 8, most=True, shown="{:.1f}",
+            unit="{} passes"),
         Row("calibrate of that encoder, forward and backward passes over the data",
-            f"{backward:.1f} passes", "a layer at a time: 36 passes", backward, 3, most=True, shown="{:.1f}"),
+            f"{backward:.1f} passes", "a layer at a time: 36 passes", backward, 3, most=True, shown="{:.1f}",
+            unit="{} passes"),
     ]  # fmt: skip
 
 

@@ -80,6 +80,9 @@ def svd_peers() -> list[Row]:
     return rows
 
 
+SLOWER = "{} times as long"
+
+
 def scan_limit() -> list[Row]:
     """A scan of 309 ranks in units of what it must do: one SVD, and 309 runs of what comes after."""
     set_seed(0)
@@ -95,7 +98,7 @@ def scan_limit() -> list[Row]:
 
     ours, limit = rounds(lambda: find_rank(net, "0", X, y, max_drop=0.0), least, repeat=5)
     claim = "find_rank, all 309 ranks, against one SVD and 309 runs after the layer"
-    return [Row(claim, f"{ours:.0f} ms", f"{limit:.0f} ms", ours / limit, 1.6, most=True)]
+    return [Row(claim, f"{ours:.0f} ms", f"{limit:.0f} ms", ours / limit, 1.6, most=True, unit=SLOWER)]
 
 
 def import_time() -> list[Row]:
@@ -109,7 +112,7 @@ def import_time() -> list[Row]:
     both = [(spent("lowrank_utils"), spent("torch")) for _ in range(5)]
     ours, theirs = (statistics.median(times) for times in zip(*both, strict=True))
     claim = "import lowrank_utils, against torch alone"
-    return [Row(claim, f"{ours:.1f} s", f"{theirs:.1f} s", ours / theirs, 1.4, most=True)]
+    return [Row(claim, f"{ours:.1f} s", f"{theirs:.1f} s", ours / theirs, 1.4, most=True, unit=SLOWER)]
 
 
 class _Unrolled(nn.Module):

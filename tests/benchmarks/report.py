@@ -70,7 +70,7 @@ INTRO = """\
 
 What the book claims about speed and about whole networks, measured by `make bench`: ours and its peer side by
 side in one run. Ratios travel from machine to machine, times do not. A floor is the least that the project
-promises; `none` promises nothing. The last column names the run, most of which did not note their commit.
+promises; `none` promises nothing. The last column names the run; most runs did not note their commit.
 """
 EQUAL_SHARES = """\
 *Equal shares* cuts every layer to the same share of its weights by plain SVD. The head has ten outputs, so
@@ -120,7 +120,7 @@ def table(rows: list[Row | Attack]) -> str:
     """Plain text, a line each."""
     blocks = []
     for name, (_, _, head) in TABLES.items():
-        lines = [list(head), *(with_units(name, row.cells()) for row in rows if row.table == name)]
+        lines = [list(head), *(row.cells() for row in rows if row.table == name)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         blocks += ["\n".join(text)] if len(lines) > 1 else []
@@ -134,23 +134,6 @@ def stored_rows(page: str) -> dict[str, list[Cells]]:
         heading, *lines = part.splitlines()
         found[heading] = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
     return found
-
-
-def with_units(table: str, line: Cells) -> Cells:
-    """A line with the unit of its value, which its other cells tell: older runs stored the number alone."""
-    if table == "accuracy":  # a percentage with a sign is a difference of two
-        return [re.sub(r"([+-]\d+\.\d) %(?: of the tones)?", r"\1 points", cell) for cell in line]
-    if table != "speed":
-        return line
-    what, ours, peer, value, floor, *run = line
-    if "slope" in what:
-        told = "slope {}"
-    elif ours.endswith("passes"):
-        told = "{} passes"
-    else:
-        told = "{} times as long" if floor.startswith("at most") else "{} times as fast"
-    [number] = re.findall(r"\d[\d.]*", value)
-    return [what, ours, peer, told.format(number), floor, *run]
 
 
 def key(row: Cells) -> str:
@@ -171,12 +154,12 @@ def this_run() -> str:
     there = {d.name.lower().replace("_", "-"): d.version for d in distributions()}
     versions = ", ".join(f"{peer} {there[peer]}" for peer in peers if peer in there)
     machine = f"{', '.join(names)} with {units}, {platform.system()}"
-    return f"{machine}; Python {platform.python_version()}, {versions}{code()}"
+    return f"{machine}; Python {platform.python_version()}, {versions}{code(Path(__file__).parent)}"
 
 
-def code() -> str:
-    """Which commit was measured, and whether files had changed since; nothing outside a git clone."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def code(folder: Path) -> str:
+    """The commit of a folder's git clone, and whether files differ from it; nothing outside of one."""
+    git = ["git", "-C", str(folder)]
     try:
         commit, changed = (
             subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
@@ -197,7 +180,7 @@ def page(rows: list[Row | Attack], stored: str = "", run: str = "", date: str = 
     for name, (heading, _, _) in TABLES.items():
         fresh = {key(row.cells()): [*row.cells(), new] for row in rows if row.table == name}
         kept = [fresh.pop(key(line), line) for line in old.get(heading, [])]
-        tables[name] = [with_units(name, line) for line in [*kept, *fresh.values()]]
+        tables[name] = [*kept, *fresh.values()]
     used = [
         letter for letter in runs if any(line[-1] == letter for lines in tables.values() for line in lines)
     ]

@@ -1,9 +1,11 @@
 """The command line: what it prints and writes, how it ends, and which argument an error names."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,6 +282,17 @@ def test_a_program_that_cannot_be_written_is_an_error_of_the_output(
     words = ["compress", "net.pt2", "--data", "val.npz", "--max-drop", "0.02"]
     code, _, err = run(folder[0], capsys, *words, output=tmp_path / "s.pt2")
     assert code == 2 and re.search(r"argument --output: .*s.pt2 must be .*no space left", err)
+
+
+def test_a_file_that_may_not_be_written_is_refused_before_the_work(folder, capsys, monkeypatch, tmp_path):
+    old = tmp_path / "s.pt2"
+    old.write_bytes(b"of someone else")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != old and access(path, mode))
+    words = ["compress", "net.pt2", "--data", "val.npz", "--max-drop", "0.02"]
+    code, _, err = run(folder[0], capsys, *words, output=old)
+    assert code == 2 and re.search(r"argument --output: .*s.pt2 must be a file NAME.pt2 in a folder", err)
+    assert old.read_bytes() == b"of someone else"
 
 
 FULL_DISK = """
