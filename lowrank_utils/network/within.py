@@ -47,6 +47,7 @@ def compress_within(
     harm: Harm | str | None = None,
     mask: Mask | None = None,
     residual: Mapping[str, str] | None = None,
+    norm: float = 1.0,
 ) -> tuple[nn.Module, Report]:
     r"""The smallest network found with phi(model) - phi(smaller) <= max_drop on the validation data.
 
@@ -82,6 +83,7 @@ def compress_within(
         mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
         residual: Of layers before a sum, which module reads what they are added to, for the refit:
             ``residual_connections``.
+        norm: As in ``allocate_ranks``; 2 for a chain that you cut deep.
 
     Returns:
         The new model and a ``Report``, which prints as a table.
@@ -102,6 +104,7 @@ def compress_within(
     model = _checks.module(model)
     max_drop = _checks.real(max_drop, "max_drop", low=0.0)
     steps = _checks.integer(steps, "steps", low=2)
+    norm = _checks.real(norm, "norm", low=1.0, high=16.0)
     residual = connections(model, residual)
     given = isinstance(calibration, tuple) and len(calibration) == 2
     X, y = calibration if given else (calibration, None)
@@ -130,7 +133,7 @@ def compress_within(
     fitting: dict[int, tuple[float, nn.Module]] = {}  # by size: budget and model
 
     def attempt(budget: float) -> None:
-        ranks = ranks_within(options, min(1.0, budget))
+        ranks = ranks_within(options, min(1.0, budget), norm)
         if not ranks or any(ranks == tried for _, tried in frontier.values()):
             return
         if refit and moments is not None:

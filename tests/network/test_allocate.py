@@ -11,6 +11,8 @@ from oracles import Lambda, snapshot, with_spectrum
 from torch import nn
 
 from lowrank_utils import Moments, allocate_ranks, calibrate, compress, count_macs, count_params
+from lowrank_utils.network.allocate import ranks_within
+from lowrank_utils.network.choices import Choices
 from lowrank_utils.network.knapsack import cheapest_choice
 
 D = torch.float64
@@ -149,9 +151,10 @@ def random_moments(model, rng):
     return found
 
 
+@pytest.mark.parametrize("norm", [1, 2.5])
 @pytest.mark.parametrize("pivoted", [False, True])
 @pytest.mark.parametrize("cost", ["plain", "params", "macs"])
-def test_60_models_each(cost, pivoted):
+def test_60_models_each(cost, pivoted, norm):
     dense = ranked = beaten = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -159,10 +162,13 @@ def test_60_models_each(cost, pivoted):
         model = small_model(rng)
         moments = None if cost == "plain" else random_moments(model, rng)
         tables = layer_tables(model, moments, cost == "macs", pivoted)
+        largest = max(float(losses.max()) for _, losses in tables.values()) or 1.0
+        tables = {name: (c, (losses / largest) ** norm) for name, (c, losses) in tables.items()}
         total = sum(c[-1] for c, _ in tables.values())
         budget = float(rng.uniform(0.05, 1)) if seed % 10 else 1.0
         best = brute_force(list(tables.values()), int(budget * total))
         options = {"moments": moments, "cost": "macs" if cost == "macs" else "params", "pivoted": pivoted}
+        options["norm"] = norm
         if best is None:
             least = sum(c.min() for c, _ in tables.values()) / total
             with pytest.raises(ValueError, match=re.escape(f"must be at least {least:.4g}")):
@@ -176,7 +182,8 @@ def test_60_models_each(cost, pivoted):
         assert budget < 1 or ranks == {} or loss <= 1e-12 * worst
         dense, ranked = dense + len(tables) - len(ranks), ranked + len(ranks)
         beaten += lagrangian(list(tables.values()), int(budget * total)) > best + 1e-6 * worst
-    assert min(dense, ranked, beaten) > 3  # all of it did happen
+    # all of it did happen; powers fall more steeply, so the relaxed choice is seldom beaten
+    assert min(dense, ranked) > 3 and beaten > (3 if norm == 1 else 0)
 
 
 @pytest.mark.parametrize("pivoted", [False, True])
@@ -196,6 +203,23 @@ def test_the_model_that_comes_of_it_keeps_the_budget(pivoted):
         small = compress(net, by_macs, pivoted=pivoted)
         assert count_macs(small, X[:1]) <= budget * count_macs(net, X[:1])
     assert snapshot(net, X, y) == before
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1.0, 1e30, 1e200])
+def test_a_high_norm_makes_the_largest_loss_as_small_as_can_be(scale):
+    """By every combination there is; the scale of the losses does not matter."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        layers = [(np.sort(rng.integers(1, 40, 6)), rng.permutation(6) / 5) for _ in range(3)]
+        options = {str(i): Choices(c, x * scale, list(range(6))) for i, (c, x) in enumerate(layers)}
+        low, total = (sum(int(c[i]) for c, _ in layers) for i in (0, -1))
+        limit = int(rng.integers(low, total))
+        picks = ranks_within(options, (limit + 0.5) / total, 16)
+        chosen = [layers[i][1][picks[str(i)]] for i in range(3)]
+        spent = sum(layers[i][0][picks[str(i)]] for i in range(3))
+        costs = sum(np.meshgrid(*[c for c, _ in layers], indexing="ij"))
+        worst = np.maximum.reduce(np.meshgrid(*[x for _, x in layers], indexing="ij"))
+        assert spent <= limit and max(chosen) == worst[costs <= limit].min()
 
 
 def test_monotone_in_the_budget():
@@ -297,6 +321,8 @@ SHARED = nn.Sequential(NET[0], NET[0])
         (NET, True, {}, TypeError, "budget=True must be a finite number > 0 and <= 1"),
         (NET, 0.1, {}, ValueError, "budget=0.1 must be at least 0.3333, which the cheapest ranks cost"),
         (NET, 0.3, {"pivoted": True}, ValueError, "budget=0.3 must be at least 0.3056, which the cheapest"),
+        (NET, 0.5, {"norm": 0.5}, ValueError, "norm=0.5 must be a finite number >= 1 and <= 16"),
+        (NET, 0.5, {"norm": np.inf}, ValueError, "norm=inf must be a finite number >= 1 and <= 16"),
         (NET, 0.5, {"cost": "flops"}, ValueError, "cost='flops' must be one of 'macs', 'params'"),
         (NET, 0.5, {"cost": "macs"}, ValueError, "moments=None must be given for cost='macs'"),
         (NET, 0.5, {"factors": {}}, ValueError, "moments=None must be given with factors"),

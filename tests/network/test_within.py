@@ -293,6 +293,7 @@ NET, (XS, YS) = nn.Sequential(nn.Linear(20, 8), nn.Linear(8, 5)), clusters(20, 0
         ((NET, XS, YS), {"max_drop": -0.1}, ValueError, "max_drop=-0.1 must be a finite number >= 0"),
         ((NET, XS, YS), {"max_drop": np.inf}, ValueError, "max_drop=inf must be a finite number >= 0"),
         ((NET, XS, YS), {"max_drop": "1%"}, TypeError, "max_drop='1%' must be a finite number >= 0"),
+        ((NET, XS, YS), {"norm": 0}, ValueError, "norm=0.0 must be a finite number >= 1 and <= 16"),
         ((NET, XS, YS), {"steps": 1}, ValueError, "steps=1 must be an integer >= 2"),
         ((NET, XS, YS), {"steps": 3.0}, TypeError, "steps=3.0 must be an integer >= 2"),
         ((NET, XS, YS), {"metric": "loss"}, ValueError, "metric='loss' must be one of 'accuracy', 'auc'"),
