@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 
+import torch
 from torch import nn
 
 from lowrank_utils import _checks
@@ -57,7 +58,8 @@ def unpack_attention(model: nn.Module) -> nn.Module:
             if reason:
                 left.append(f"{name or 'the model'} ({reason})")
             else:
-                new[module] = UnpackedAttention(module)
+                with torch.inference_mode(False):  # parameters that are made in it can never be trained
+                    new[module] = UnpackedAttention(module)
                 take_over(module, new[module])
     if left:
         warnings.warn(f"attention left as it is: {', '.join(left)}", stacklevel=2)

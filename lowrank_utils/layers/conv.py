@@ -163,6 +163,7 @@ class LowRankConv(nn.Module):
     def to_conv(self) -> Conv:
         """The plain convolution with the same weight and bias, as a copy."""
         conv = self._whole.layer(self.weight, self.bias)
+        conv.weight.requires_grad_(any(kernel.requires_grad for kernel in self.kernels))
         return self._as_this_one(conv)
 
     def to_sequential(self) -> nn.Sequential:
@@ -173,13 +174,15 @@ class LowRankConv(nn.Module):
         kernels = self._plain_kernels()
         biases = [None] * (len(kernels) - 1) + [self.bias]
         layers = nn.Sequential(*map(Stage.layer, self._stages, kernels, biases))
+        for layer, kernel in zip(layers, self.kernels, strict=True):
+            layer.weight.requires_grad_(kernel.requires_grad)
         return self._as_this_one(layers)
 
     def _as_this_one(self, made: Made) -> Made:
-        """In this layer's mode, and trained as far as it is."""
+        """In this layer's mode, its bias trained if this layer's is."""
         for name, parameter in made.named_parameters():
-            like = self.bias if name.endswith("bias") and self.bias is not None else self.kernels[0]
-            parameter.requires_grad_(like.requires_grad)
+            if name.endswith("bias") and self.bias is not None:
+                parameter.requires_grad_(self.bias.requires_grad)
         return made.train(self.training)
 
     def extra_repr(self) -> str:

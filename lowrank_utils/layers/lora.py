@@ -125,7 +125,7 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def shrink(self, rank: int) -> Self:
-        r"""A copy whose B A is the nearest one of this rank, with the same alpha / r.
+        r"""A copy whose B A is the nearest one of this rank, with the same alpha / r; what is frozen stays.
 
         B = Q_B R_B and A^T = Q_A R_A by QR, and an SVD of the small R_B R_A^T (r, r): the (m, n) product is
         never formed. Of a PiSSA start B A is a part of the weight, and shrinking it cuts the weight.
@@ -150,6 +150,8 @@ class LoRALinear(nn.Module):
         root = S[:k].sqrt()
         left, right = Qb @ (U[:, :k] * root), (root[:, None] * Vh[:k]) @ Qa.T
         made = type(self)(self.W, right, left, self.bias, alpha=self.alpha * len(root) / self.rank)
+        for name, p in made.named_parameters():
+            p.requires_grad_(getattr(self, name).requires_grad)
         return made.train(self.training)
 
     def extra_repr(self) -> str:

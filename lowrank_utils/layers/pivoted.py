@@ -179,11 +179,7 @@ class PivotedLinear(nn.Module):
         A, B = balanced_factors(R @ self.pivots.double(), self.rank)  # (r, r), (r, n)
         layer = LowRankLinear.from_factors((Q @ A).to(mixed), B.to(mixed), self.bias)
         plain = layer.to_sequential().train(self.training)
-        for factor in plain:
-            factor.weight.requires_grad_(self.pivots.requires_grad)
-        if self.start is not None:
-            plain[-1].bias.requires_grad_(self.start.requires_grad)
-        return plain
+        return frozen_as(self, plain)  # each new number depends on all old ones
 
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:

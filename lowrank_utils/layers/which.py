@@ -64,6 +64,8 @@ def obstacle(model: nn.Module, name: str) -> str | None:
         and "weight" not in layer._parameters
     ):
         return "computes its weight (pruned, or weight_norm)"
+    if isinstance(layer, _WITH_WEIGHT) and layer.bias is not None and "bias" not in layer._parameters:
+        return "computes its bias (pruned, or weight_norm)"
     if isinstance(layer, nn.Embedding) and layer.max_norm is not None:
         return f"shortens the rows that it reads to a norm of {layer.max_norm:g}, which factors do not"
     seen = layer_view(layer)

@@ -40,15 +40,18 @@ class Batch:
         return next((len(tensor) for tensor in _tensors(self.inputs) if tensor.ndim > 0), 0)
 
     def on(self, model: nn.Module) -> Batch:
-        """The same on the model's device, floating numpy arrays in its dtype; inputs are copies.
+        """The same on the model's device, as copies; floating numpy arrays in the model's dtype.
 
         Args:
             model: Any module.
         """
         place = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        labels = None if self.labels is None else _mapped(self.labels, lambda t: t.to(place.device), place)
-        inputs = _mapped(self.inputs, lambda t: t.detach().to(place.device).clone(), place)
-        return Batch(inputs, labels)
+
+        def copy(t: Tensor) -> Tensor:  # outside inference mode: one that is made in it knows no gradient
+            return t.detach().to(place.device).clone()
+
+        labels = None if self.labels is None else _mapped(self.labels, copy, place)
+        return Batch(_mapped(self.inputs, copy, place), labels)
 
 
 def _mapped(thing: Any, change: Callable[[Tensor], Tensor], place: Tensor) -> Any:

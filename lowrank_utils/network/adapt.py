@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from lowrank_utils import _checks
@@ -12,6 +13,7 @@ from lowrank_utils.layers.lora import LoRALinear
 from lowrank_utils.layers.which import layer_of
 
 
+@torch.inference_mode(False)  # parameters that are made in it can never be trained
 def adapt(
     model: nn.Module, ranks: Mapping[str, int], *, scaling: float = 1.0, start: str = "zeros"
 ) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from lowrank_utils import _checks
@@ -73,6 +74,19 @@ def compress(
     elif layers is not None or skip:
         told = "layers" if layers is not None else "skip"
         _checks.value_error(told, layers if layers is not None else skip, "left out: ranks names the layers")
+    small = _replaced(model, ranks, moments, factors, pivoted)
+    return small if calibration is None else recalibrate_norms(small, model, calibration)
+
+
+@torch.inference_mode(False)  # parameters that are made in it can never be trained
+def _replaced(
+    model: nn.Module,
+    ranks: Mapping[str, Pick],
+    moments: Mapping[str, Moments] | None,
+    factors: Mapping[str, WeightedFactors] | None,
+    pivoted: bool,
+) -> nn.Module:
+    """The copy with these ranks."""
     new: dict[str, nn.Module] = {}
     for name, rank in ranks.items():
         layer = layer_view(layer_of(model, name))
@@ -90,5 +104,4 @@ def compress(
             new[name] = cut(layer, weighted_factors(W, moments[name]), r, layer.bias, pivoted=pivoted)
         else:
             new[name] = layer.low_rank(*balanced_factors(W, r), layer.bias, pivoted=pivoted)
-    small = replaced(model, new)
-    return small if calibration is None else recalibrate_norms(small, model, calibration)
+    return replaced(model, new)

@@ -31,7 +31,7 @@ class Applied:
         function: As it was called: ``nn.functional.relu``, not what that calls inside.
         kwargs: Its arguments by name.
         used: The tensors among its arguments.
-        made: Those among its results that are none of these.
+        made: Those among its results, and those of ``used`` that it wrote into, in their new state.
         tensors: ``used`` themselves, held so that no identity is used twice.
     """
 
@@ -59,7 +59,8 @@ class FunctionLog(TorchFunctionMode):  # a dispatch mode would import the compil
         tensors = tensors_of((args, kwargs))
         used = seen(tensors)
         result = func(*args, **kwargs)
-        made = [one for one in seen(tensors_of(result)) if one not in used]
+        after = seen(tensors_of(result) + tensors)  # h[:, 0] = y writes into h, and returns nothing
+        made = [one for one in dict.fromkeys(after) if one not in used]
         if made:
             self.applied.append(Applied(func, kwargs, used, made, tensors))
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from lowrank_utils import _checks
@@ -11,6 +12,7 @@ from lowrank_utils.layers.linear import LowRankLinear
 from lowrank_utils.layers.pivoted import PivotedLinear
 
 
+@torch.inference_mode(False)  # parameters that are made in it can never be trained
 def to_plain(model: nn.Module) -> nn.Module:
     r"""A copy of ``model`` in which each layer in factors is an ``nn.Sequential`` of plain layers.
 

@@ -207,6 +207,19 @@ def test_what_is_frozen_stays_frozen(weight, bias):
             assert p.requires_grad is (bias if name.endswith("bias") else weight), name
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_chain_that_is_trained_in_part(form):
+    conv = nn.Conv2d(4, 6, 3)
+    for which in range(2):
+        layer = LowRankConv.from_conv(conv, (2, 2) if form == "tucker2" else 2, form)
+        for i, kernel in enumerate(layer.kernels):
+            kernel.requires_grad_(i == which)
+        assert [stage.weight.requires_grad for stage in layer.to_sequential()] == [
+            kernel.requires_grad for kernel in layer.kernels
+        ]
+        assert layer.to_conv().weight.requires_grad and layer.to_sequential()[-1].bias.requires_grad
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", FORMS)
 def test_dtype_and_device_are_kept(form, dtype):

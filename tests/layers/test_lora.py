@@ -130,6 +130,14 @@ def test_shrinking_is_the_best_of_its_rank(m, n, r, bias, dtype):
         assert np.linalg.matrix_rank(made.detach().numpy(), tol=1e-6) <= k
 
 
+@pytest.mark.parametrize("trained", [set(), {"A", "B"}, {"B"}, {"B", "bias"}, {"W", "A"}])
+def test_shrinking_trains_what_was_trained(trained):
+    layer, _ = adapter(6, 4, 3)
+    for name, p in layer.named_parameters():
+        p.requires_grad_(name in trained)
+    assert {name for name, p in layer.shrink(2).named_parameters() if p.requires_grad} == trained
+
+
 def test_shrinking_never_forms_the_product(monkeypatch):
     """One of 40000 x 30000 would be 9.6 GB."""
     m, n = 40_000, 30_000

@@ -301,6 +301,15 @@ def test_a_file_with_columns_for_biases_is_read():
     assert torch.equal(other(x), layer(x))
 
 
+@pytest.mark.parametrize("trained", ["pivots", "coefficients", "start", "shift"])
+def test_a_plain_pair_is_trained_where_one_of_its_parts_is(trained):
+    layer = PivotedLinear.from_linear(nn.Linear(7, 9), 4).requires_grad_(False)
+    getattr(layer, trained).requires_grad_(True)
+    weight = trained in ("pivots", "coefficients")
+    told = {name: p.requires_grad for name, p in layer.to_sequential().named_parameters()}
+    assert told == {"0.weight": weight, "1.weight": weight, "1.bias": not weight}
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_to_sequential_is_plain_and_the_same(bias):
     layer = PivotedLinear.from_linear(nn.Linear(7, 9, bias=bias), 4).eval()

@@ -47,6 +47,12 @@ def pruned():
     return net
 
 
+def pruned_bias():
+    net = nn.Sequential(nn.Conv1d(4, 4, 1))
+    prune.l1_unstructured(net[0], "bias", amount=0.5)
+    return net
+
+
 def old_weight_norm():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,6 +90,7 @@ LEFT = {
     "shared": (shared(), "0", "shares its weight with ['x.2']"),
     "tied": (tied(), "0", "shares its weight with ['x.1.weight']"),
     "pruned": (pruned(), "0", "computes its weight (pruned, or weight_norm)"),
+    "pruned bias": (pruned_bias(), "0", "computes its bias (pruned, or weight_norm)"),
     "old weight_norm": (old_weight_norm(), "0", "computes its weight (pruned, or weight_norm)"),
     "parametrized": (nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4))), "0", "parametrized"),
     "own forward": (nn.Sequential(Doubled(4, 4)), "0", "is Doubled, with a forward of its own"),

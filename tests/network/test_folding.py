@@ -96,6 +96,11 @@ def test_a_chain_of_three_and_what_the_model_gives_out():
     assert all(torch.equal(p, q) for p, q in zip(again.parameters(), folded.parameters(), strict=True))
 
 
+def _into(place, h):
+    place[:] = h  # calls __setitem__, which returns nothing
+    return place
+
+
 KINDS = {
     "functional": (lambda s, x: s.b(F.gelu(s.a(x))), {"a"}),
     "a method": (lambda s, x: s.b(s.a(x).relu().tanh()), {"a"}),
@@ -114,6 +119,7 @@ KINDS = {
     "a row": (lambda s, x: s.b(s.a(x).flip(-1)), set()),
     "another's weight": (lambda s, x: F.linear(s.a(x), s.b.weight), set()),
     "a reader without a layer": (lambda s, x: s.b(h := s.a(x)) + F.linear(h, s.c.weight), set()),
+    "written elsewhere": (lambda s, x: (s.b(h := s.a(x)), _into(torch.zeros_like(x), h)), set()),
     "a scale for each": (lambda s, x: s.b(torch.prelu(s.a(x), s.scale)), set()),
 }
 

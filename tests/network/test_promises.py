@@ -12,6 +12,7 @@ from zoo import ZOO, case
 
 from lowrank_utils import (
     accuracy,
+    adapt,
     allocate_ranks,
     calibrate,
     cascade,
@@ -22,6 +23,8 @@ from lowrank_utils import (
     find_rank,
     measure_harm,
     recalibrate_norms,
+    to_plain,
+    unpack_attention,
 )
 
 
@@ -248,6 +251,36 @@ def test_autocast_and_inference_mode_around_change_nothing():
         assert torch.equal(moments[name].gradient, wanted[name].gradient)
     for a, b in zip(small.parameters(), refitted.parameters(), strict=True):
         assert torch.equal(a, b) and not a.is_inference()
+
+
+def test_what_is_made_in_inference_mode_can_be_trained():
+    model, _, X, y, _ = case("mlp, middle", 3, torch.float32)
+    encoder = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    moments = calibrate(model, X)
+    with torch.inference_mode():
+        made = {
+            "compress": compress(model, {"0": 2}),
+            "by data": compress(model, {"0": 2}, moments=moments),
+            "pivoted": compress(model, {"0": 2}, pivoted=True),
+            "one rank": compress(model, 1),
+            "adapt": adapt(model, {"0": 2}),
+            "to_plain": to_plain(compress(model, {"0": 2})),
+            "unpack_attention": unpack_attention(encoder),
+        }
+    for name, net in made.items():
+        assert not any(t.is_inference() for t in [*net.parameters(), *net.buffers()]), name
+    for name, net in list(made.items())[:-1]:
+        net(X).sum().backward()
+        assert any(p.grad is not None for p in net.parameters()), name
+
+
+def test_labels_that_were_made_in_inference_mode():
+    model, _, X, y, _ = case("mlp, middle", 3, torch.float32)
+    wanted = calibrate(model, X, y)
+    with torch.inference_mode():
+        X, y = X.clone(), y.clone()
+    found = calibrate(model, X, y)
+    assert all(torch.equal(found[name].gradient, wanted[name].gradient) for name in wanted)
 
 
 def test_a_compiled_model_answers_by_its_own_layers_names():

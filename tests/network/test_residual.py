@@ -99,6 +99,12 @@ class Sums(nn.Module):
         return self.kind(self, h)
 
 
+def _written(y):
+    place = torch.zeros(y.shape)
+    place[:] = y  # calls __setitem__, which returns nothing
+    return place
+
+
 SUMS = {
     "y + h": (lambda s, h: s.b(h) + h, {"b": "b"}),
     "h + y": (lambda s, h: h + s.b(h), {"b": "b"}),
@@ -114,6 +120,7 @@ SUMS = {
     "of what was changed": (lambda s, h: s.b(s.read(h)) + h.mul_(2), {}),
     "used for something else too": (lambda s, h: next(y + h + torch.sin(y) for y in [s.b(h)]), {}),
     "twice added": (lambda s, h: next(y + h + (y + s.read(h)) for y in [s.b(h)]), {}),
+    "written elsewhere too": (lambda s, h: next(y + h + _written(y) for y in [s.b(h)]), {}),
     "a number": (lambda s, h: s.b(h) + 1.0, {}),
     "a vector": (lambda s, h: s.b(h) + s.read(h[0]), {}),
 }
