@@ -159,6 +159,27 @@ def test_decision_regions_in_double_and_with_more_classes_than_colours():
     plotting.decision_regions(nn.Linear(4, 9).double(), X, y, classes=[*"abcdefghi"], at=torch.zeros(4))
 
 
+def test_a_class_without_a_name_is_no_blank():
+    y = torch.arange(30) % 5
+    figures = plt.get_fignums()
+    with pytest.raises(ValueError, match=r"classes=\('setosa', .*\) must be names of all .* label 4 among"):
+        plotting.decision_regions(nn.Linear(4, 5), PETALS, y)
+    always = nn.Linear(4, 5)
+    always.bias.data[3] = 1e6
+    with pytest.raises(ValueError, match="label 3 among"):
+        plotting.decision_regions(always, PETALS, KINDS)
+    assert plt.get_fignums() == figures
+
+
+@pytest.mark.parametrize("bias", [-1e6, 1e6])
+def test_decision_regions_of_one_logit(bias):
+    net = nn.Linear(4, 1)
+    net.bias.data.fill_(bias)
+    ax = plotting.decision_regions(net, PETALS, KINDS % 2, classes=["no", "yes"])
+    filled = [len(path.vertices) > 0 for path in ax.collections[0].get_paths()]
+    assert filled == [bias < 0, bias > 0]
+
+
 def test_decision_regions_have_half_a_unit_of_margin():
     ax = plotting.decision_regions(nn.Linear(4, 3), PETALS, KINDS)
     low, high = PETALS[:, 2:].min(0).values, PETALS[:, 2:].max(0).values
@@ -240,6 +261,18 @@ def test_pictures_of_every_precision_with_a_gradient(draw, dtype):
     fig = draw({"a": M})
     assert fig.axes[0].images[0].get_array().tolist() == [[0.5, 0.25]]
     fig.canvas.draw()
+
+
+def test_a_picture_of_bytes_is_not_drawn_white():
+    assert plotting.images({"a": torch.tensor([[0, 1]])}).axes[0].images[0].get_array().tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match=r"pictures\['a'\]=Tensor.* must be from 0 to 1"):
+        plotting.images({"a": torch.tensor([[0, 255]], dtype=torch.uint8)})
+
+
+@pytest.mark.parametrize("kept", [-1, 4])
+def test_a_spectrum_keeps_what_it_has(kept):
+    with pytest.raises(ValueError, match=f"kept={kept} must be an integer from 0 to 3"):
+        plotting.spectrum(torch.tensor([3.0, 2.0, 1.0]), kept=kept)
 
 
 def test_images_leave_no_empty_frame():

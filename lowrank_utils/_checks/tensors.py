@@ -47,12 +47,28 @@ def stacked(nets: object, X: Tensor, y: Tensor) -> None:
         )
     if len({id(net) for net in nets}) < len(nets):
         raise ValueError(f"nets must be {len(nets)} different nets; one stands there twice")
-    shapes_of = [(type(net), [(k, v.shape) for k, v in net.named_parameters()]) for net in nets]
-    odd = [i for i, shapes in enumerate(shapes_of) if shapes != shapes_of[0]]
+    forms = [_form(net) for net in nets]
+    odd = [i for i, form in enumerate(forms) if form != forms[0]]
     if odd:
-        raise ValueError(f"nets[{odd[0]}] must have the class and the shapes of nets[0]")
+        raise ValueError(
+            f"nets[{odd[0]}] must have the class, the parts, the shapes and the frozen ones of nets[0]"
+        )
     if any(True for _ in nets[0].buffers()):
         raise ValueError("nets must have no buffers, such as those of a batch norm")
+    params = [p for net in nets for p in net.parameters()]
+    if len({id(p) for p in params}) < len(params):
+        raise ValueError("nets must hold parameters of their own; two of them share one")
+    if not any(p.requires_grad for p in params):
+        raise ValueError("nets must have a parameter that requires a gradient; all are frozen")
+
+
+def _form(net: nn.Module) -> object:
+    """What two nets of one architecture have in common: of torch's own parts their settings too."""
+    parts = [
+        (name, type(part), part.extra_repr() if type(part).__module__.startswith("torch.nn.") else "")
+        for name, part in net.named_modules()
+    ]
+    return parts, [(name, p.shape, p.requires_grad) for name, p in net.named_parameters()]
 
 
 def module(value: object, name: str = "model") -> nn.Module:

@@ -10,7 +10,8 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,21 @@ def read_program(path: Path) -> tuple[Any, nn.Module]:
 
 def layers_in(model: nn.Module, path: Path) -> list[str]:
     """Names of the layers of a file's program that can have a rank."""
-    layers = list(layers_of(model))
+    layers = layers_of(model)
     if not layers:
         raise Refused("MODEL", path, "a program with a layer that can have a rank")
-    return layers
+    for name, view in layers.items():
+        if not bool(view.weight.isfinite().all()):
+            raise Refused("MODEL", path, f"a program without nan and inf, which layer {name!r} has")
+    return list(layers)
+
+
+def check_one_input(program: Any) -> None:
+    """Check that a program is called with one tensor, by position, as a metric calls it."""
+    inputs = list(program.graph_signature.user_inputs)
+    by_name = program.example_inputs is not None and bool(program.example_inputs[1])
+    if len(inputs) != 1 or by_name:
+        raise Refused("MODEL", inputs, "the inputs of a program that takes one tensor, by position")
 
 
 def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
@@ -76,24 +88,68 @@ def read_inputs(told: str | None, program: Any) -> tuple[Any, ...]:
         except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
             limit = f"a shape whose numbers fit into memory ({first_line(error)})"
             raise Refused("--input", told, limit) from error
-    arrays = read_arrays("--input", Path(told), program)
+    return in_order(Arrays("--input", Path(told), program), program)
+
+
+class Arrays(Mapping[str, Tensor]):
+    """Tensors of a file, {name: array} of .npz, one array of .npy: each is read when it is asked for.
+
+    Floating ones come in the program's dtype.
+
+    Args:
+        argument: Name of the argument that told the file.
+        path: Of the file.
+        program: What the arrays are for.
+    """
+
+    def __init__(self, argument: str, path: Path, program: Any) -> None:
+        self._argument, self._path, self._dtype = argument, path, _dtype(program)
+        if path.suffix not in (".npz", ".npy") or not path.is_file():
+            raise Refused(argument, path, self._limit)
+        with self._read():
+            read = np.load(path, allow_pickle=False)
+        if (path.suffix == ".npz") == isinstance(read, np.ndarray):
+            raise Refused(argument, path, self._limit)
+        self._arrays: Mapping[str, Any] = {"X": read} if isinstance(read, np.ndarray) else read
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._arrays:
+            raise KeyError(name)
+        with self._read(f"array {name!r}: "):
+            found = torch.from_numpy(self._arrays[name])
+        return found.to(self._dtype) if found.is_floating_point() else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @property
+    def _limit(self) -> str:
+        limit = "a file NAME.npz or NAME.npy of numpy arrays"
+        return limit + (", or a shape such as 8x3x224x224" if self._argument == "--input" else "")
+
+    @contextmanager
+    def _read(self, what: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, TypeError, RuntimeError, MemoryError, *_BROKEN) as error:
+            limit = f"{self._limit} ({what}{first_line(error)})"
+            raise Refused(self._argument, self._path, limit) from error
+
+
+def in_order(arrays: Arrays, program: Any) -> tuple[Tensor, ...]:
+    """The arrays as the inputs of one call: by the inputs' names, or in the order of ``numpy.savez``."""
+    names = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    if set(arrays) == set(names):
+        return tuple(arrays[name] for name in names)
+    by_place = [f"arr_{i}" for i in range(len(arrays))]
+    if len(arrays) > 1 and list(arrays) != by_place:
+        raise Refused(
+            "--input", list(arrays), f"arrays with the names of the inputs, {names}, or arr_0, arr_1 .."
+        )
     return tuple(arrays.values())
-
-
-def read_arrays(argument: str, path: Path, program: Any) -> dict[str, Tensor]:
-    """Tensors of a file, {name: array} of .npz, one array of .npy: floating ones in the program's dtype."""
-    limit = "a file NAME.npz or NAME.npy of numpy arrays"
-    limit += ", or a shape such as 8x3x224x224" if argument == "--input" else ""
-    if path.suffix not in (".npz", ".npy") or not path.is_file():
-        raise Refused(argument, path, limit)
-    try:
-        read = np.load(path, allow_pickle=False)
-        arrays = dict(read) if path.suffix == ".npz" else {"X": read}
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    except (OSError, ValueError, TypeError, RuntimeError, MemoryError, *_BROKEN) as error:
-        raise Refused(argument, path, f"{limit} ({first_line(error)})") from error
-    dtype = _dtype(program)
-    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def pair(
@@ -110,6 +166,8 @@ def pair(
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y) or len(X) == 0:
         shapes = f"{names[0]} {tuple(X.shape)} and {names[1]} {tuple(y.shape)}"
         raise Refused(argument, shapes, "arrays of as many samples, at least one")
+    if y.is_floating_point():
+        raise Refused(argument, f"{names[1]} of dtype {y.dtype}", "integers, the number of each class")
     return X, y
 
 

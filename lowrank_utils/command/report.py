@@ -17,14 +17,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="SHAPE|FILE",
-        help="8x3x224x224 for random numbers, or a .npy or .npz file; by default what it was exported with",
+        help="8x3x224x224 for random numbers, or a .npy or .npz file, whose arrays have the names of the "
+        "inputs (or arr_0, arr_1 ..); by default what it was exported with",
     )
     parser.add_argument("--no-timing", action="store_true", help="counts alone, no predicted times")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def run(told: argparse.Namespace, say: Any) -> int:
-    """Print the survey; 0."""
+def run(told: argparse.Namespace, say: Any) -> tuple[int, str]:
+    """The survey, with 0."""
     say("reading the program")
     program, model = read_program(told.model)
     layers_in(model, told.model)
@@ -37,8 +38,7 @@ def run(told: argparse.Namespace, say: Any) -> int:
         limit = f"what the model can be called with ({first_line(error)})"
         raise Refused("--input", shapes, limit) from error
     if not told.json:
-        print(found)
-        return 0
+        return 0, str(found)
     card: dict[str, Any] = {
         "params": found.params,
         "macs": found.macs,
@@ -54,5 +54,4 @@ def run(told: argparse.Namespace, say: Any) -> int:
             "low_rank_ms": both.low_rank_ms,
             "speedup": both.speedup,
         }
-    print(as_json(card))
-    return 0
+    return 0, as_json(card)

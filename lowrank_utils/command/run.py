@@ -1,19 +1,21 @@
-"""Which command, and how it ends: 0 done, 1 nothing found, 2 an argument that cannot be used."""
+"""Which command, and how it ends: 0 done, 1 nothing found, 2 an argument that cannot be used, 3 a fault."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 
 from lowrank_utils.command import compress, report
-from lowrank_utils.command.files import Refused
+from lowrank_utils.command.files import Refused, first_line
 
 COMMANDS = {"report": report, "compress": compress}
 OURS = ("left as they are", "count_macs has no formula")  # how a warning of this package begins
 EPILOG = (
-    "exit codes: 0 done; 1 nothing smaller keeps the metric, nothing is written; 2 an argument cannot be used"
+    "exit codes: 0 done; 1 nothing smaller keeps the metric, nothing is written; 2 an argument cannot be "
+    "used; 3 out of memory or another fault; 130 interrupted; 141 nobody reads the output"
 )
 
 
@@ -45,11 +47,41 @@ def main(words: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _once()
         try:
-            code: int = COMMANDS[told.command].run(told, say)
-            return code
-        except (Refused, ValueError, TypeError, RuntimeError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            return _run(told, say)
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:  # nobody reads on, as where head has seen enough
+            _read_by_nobody()
+            return 141
+
+
+def _run(told: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """The exit code of a command, whose result is printed, or its error."""
+    code: int
+    try:
+        code, text = COMMANDS[told.command].run(told, say)
+    except BrokenPipeError:
+        raise
+    except (Refused, ValueError, TypeError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        print(f"error: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        return 3
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"error: the result cannot be printed: {error}", file=sys.stderr)
+        _read_by_nobody()
+        return 3
+    return code
+
+
+def _read_by_nobody() -> None:
+    """Leave stdout to the system's bin; else Python would write its rest once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _once() -> Callable[..., None]:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
-from lowrank_utils.cost.macs import differentiable, generators_kept, gradients
+from lowrank_utils.cost.macs import compiled_paths_off, differentiable, generators_kept, gradients
 from lowrank_utils.cost.owners import Owners
 from lowrank_utils.layers.copying import copied
 
 
 def saved_bytes(model: nn.Module, inputs: tuple[Any, ...]) -> collections.Counter[str]:
     """{layer: bytes of the storages that it was the first to save}."""
-    with gradients(), generators_kept():
+    with gradients(), generators_kept(), compiled_paths_off():
         model, inputs = copied((_checks.module(model), inputs))
         owners, saved = Owners(model), collections.Counter[str]()
         own = [*model.parameters(), *model.buffers()]

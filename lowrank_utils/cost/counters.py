@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lowrank_utils import _checks
+from lowrank_utils.cost.macs import generators_kept
 from lowrank_utils.layers.copying import copied
 
 
@@ -37,7 +38,11 @@ def flopth_counts(model: nn.Module, *inputs: Tensor) -> tuple[int, int]:
     leaves = {type(leaf) for leaf in small.modules() if not any(True for _ in leaf.children())}
     before = {leaf: leaf.__dict__.get("__call__") for leaf in leaves}
     try:
-        with redirect_stdout(io.StringIO()), torch.no_grad():  # it prints what it does not know
+        with (
+            redirect_stdout(io.StringIO()),
+            torch.no_grad(),
+            generators_kept(),
+        ):  # it prints what it does not know
             macs, params = flopth(small, inputs=inputs, bare_number=True)
     finally:
         for leaf, call in before.items():

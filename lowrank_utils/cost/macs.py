@@ -76,6 +76,13 @@ def generators_kept() -> Iterator[None]:
         stack.callback(np.random.set_state, np.random.get_state())
         used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         stack.enter_context(torch.random.fork_rng(range(torch.cuda.device_count() if used else 0)))
+        yield
+
+
+@contextlib.contextmanager
+def compiled_paths_off() -> Iterator[None]:
+    """What torch.compile made runs as it was before."""
+    with contextlib.ExitStack() as stack:
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
@@ -87,6 +94,7 @@ def _undisturbed(backward: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(fused_paths_off())
         stack.enter_context(generators_kept())
+        stack.enter_context(compiled_paths_off())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if backward:  # a fused recurrent layer has a fused backward
             stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lowrank_utils import _checks
 from lowrank_utils.cost.machine import Machine, clock_for, this_machine
+from lowrank_utils.cost.macs import generators_kept
 from lowrank_utils.factors.ranks import break_even_rank
 from lowrank_utils.layers.copying import copied
 from lowrank_utils.layers.fused import fused_paths_off
@@ -175,7 +176,7 @@ def _timed(
     kept = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with fused_paths_off():  # as a model in factors runs
+        with fused_paths_off(), generators_kept():  # as a model in factors runs
             model(*inputs)
             for _ in range(_ROUNDS):
                 now = dict.fromkeys(names, 0.0)

@@ -70,7 +70,7 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
         latency: Whether to measure wall-clock time, which varies: the median of interleaved rounds.
 
     Raises:
-        TypeError: If a model is no ``nn.Module``.
+        TypeError: If ``models`` is no mapping, or a model no ``nn.Module``.
         ValueError: If ``models`` is empty, or one is on the meta device.
 
     Example:
@@ -80,8 +80,11 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
         model  params  MACs  bytes
         dense      50    40  2,021
     """
+    if not isinstance(models, Mapping):
+        _checks.type_error("models", models, "a mapping {name: model}")
     if not models:
         _checks.value_error("models", models, "a mapping with at least one model")
+    sizes = {name: size_bytes(_checks.module(net, f"models[{name!r}]")) for name, net in models.items()}
     times_ms: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(_ROUNDS if latency else 0):  # interleaved: a busy moment hits all models alike
         for name, model in models.items():
@@ -90,5 +93,5 @@ def cost_table(models: Mapping[str, nn.Module], *inputs: Tensor, latency: bool =
     for name, model in models.items():
         median = statistics.median(times_ms[name]) if latency else None
         macs = count_macs(model, *inputs)
-        rows.append(Cost(name, count_params(model), macs, size_bytes(model), median))
+        rows.append(Cost(name, count_params(model), macs, sizes[name], median))
     return CostTable(tuple(rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,7 +118,7 @@ def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
         most: Tokens of a text that are read, between 3 and 512; the model was made for 256.
 
     Raises:
-        TypeError: If ``most`` is no integer.
+        TypeError: If ``texts`` is a single text, or ``most`` is no integer.
         ValueError: If there is no text, or ``most`` is out of range.
         ModuleNotFoundError: If the package or tokenizers is not installed.
 
@@ -126,6 +126,8 @@ def minilm_tokens(texts: Iterable[str], most: int = 256) -> Tensor:
         >>> minilm_tokens(["Hello", "Hello there"]).tolist()
         [[101, 7592, 102, 0], [101, 7592, 2045, 102]]
     """
+    if isinstance(texts, str):
+        _checks.type_error("texts", texts, "a list of texts")
     most = _checks.integer(most, "most", low=3, high=PLACES)
     file = str(weights_folder() / "tokenizer.json")
     rows = [torch.tensor(_numbers(text, file, most), dtype=torch.int64) for text in texts]
@@ -150,7 +152,7 @@ def _tokenizer(file: str, most: int) -> Tokenizer:
     return tokenizer
 
 
-def without_layers(net: MiniLM, which: Collection[int]) -> MiniLM:
+def without_layers(net: MiniLM, which: Iterable[int]) -> MiniLM:
     """A copy of the encoder that lacks these layers.
 
     Args:
@@ -164,10 +166,9 @@ def without_layers(net: MiniLM, which: Collection[int]) -> MiniLM:
         >>> len(without_layers(MiniLM(), [1, 3]).encoder.layers)
         4
     """
-    for i in which:
-        _checks.integer(i, "which", low=0, high=len(net.encoder.layers) - 1)
+    out = {_checks.integer(i, "which", low=0, high=len(net.encoder.layers) - 1) for i in which}
     short = copy.deepcopy(net)
-    short.encoder.layers = nn.ModuleList(x for i, x in enumerate(short.encoder.layers) if i not in which)
+    short.encoder.layers = nn.ModuleList(x for i, x in enumerate(short.encoder.layers) if i not in out)
     return short
 
 

@@ -22,7 +22,7 @@ def train_nets(
     buffers or dropout.
 
     Args:
-        nets: K classifiers of one class and shape, (N, ...) -> (N, C) logits.
+        nets: K classifiers of one architecture, (N, ...) -> (N, C) logits; what is frozen stays as it is.
         X: Samples (K, N, ...); net i sees X[i].
         y: Labels (K, N), int64 from 0 to C - 1.
         epochs: Passes over the samples.
@@ -33,7 +33,8 @@ def train_nets(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``nets``, X and y do not match, a net has buffers, or a number is out of range.
+        ValueError: If ``nets``, X and y do not match, a net has buffers, two share a parameter, or a number
+            is out of range.
 
     Example:
         >>> nets = [nn.Linear(1, 2) for _ in range(3)]
@@ -45,16 +46,17 @@ def train_nets(
     epochs = _checks.integer(epochs, "epochs", low=1)
     lr = _checks.real(lr, "lr", low=0.0, open_low=True)
     params, _ = stack_module_state(list(nets))  # {name: (K, ...)}
+    trained = [values for values in params.values() if values.requires_grad]
 
     scores_of = vmap(lambda params, samples: functional_call(nets[0], params, (samples,)))
     history = torch.empty(epochs, len(nets))
     for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, delay=1.0):
         scores = scores_of(params, X).movedim(-1, 1)  # (K, C, N)
         losses = nn.functional.cross_entropy(scores, y, reduction="none").mean(1)  # (K,)
-        slopes = torch.autograd.grad(losses.sum(), list(params.values()))
+        slopes = torch.autograd.grad(losses.sum(), trained)
         history[epoch] = losses.detach()
         with torch.no_grad():
-            for values, slope in zip(params.values(), slopes, strict=True):
+            for values, slope in zip(trained, slopes, strict=True):
                 values.sub_(slope, alpha=lr)
     with torch.no_grad():
         for i, net in enumerate(nets):

@@ -28,7 +28,7 @@ def train_nn(
 
     Args:
         net: Classifier, (N, ...) -> (N, C) logits; its train or eval mode is left as it was.
-        X: Samples (N, ...).
+        X: Samples (N, ...); they are not changed.
         y: Labels (N,), int64 from 0 to C - 1.
         epochs: Passes over the samples.
         lr: Learning rate.
@@ -51,6 +51,7 @@ def train_nn(
     """
     _checks.module(net, "net")
     _checks.labelled(X, y)
+    X = X.detach()  # nobody asked for its gradient
     epochs = _checks.integer(epochs, "epochs", low=1)
     size = len(X) if batch_size is None else _checks.integer(batch_size, "batch_size", low=1)
     optimizer = torch.optim.SGD(
@@ -66,7 +67,8 @@ def train_nn(
             total = 0.0
             for batch in order.split(size):  # type: ignore[no-untyped-call]
                 whole = len(batch) == len(X)
-                loss = nn.functional.cross_entropy(net(X if whole else X[batch]), y if whole else y[batch])
+                samples = X.clone() if whole else X[batch]  # a copy: the net may work in place
+                loss = nn.functional.cross_entropy(net(samples), y if whole else y[batch])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lowrank_utils import _checks
 from lowrank_utils.plotting.style import COLOURS
 from lowrank_utils.plotting.style import axes as own_axes
 
@@ -26,7 +27,11 @@ def spectrum(S: Tensor, *, kept: int = 0, ax: Axes | None = None, log: bool = Fa
         kept: How many are kept; 0 names none.
         ax: Where to draw; None makes a figure.
         log: Whether the value axis is logarithmic.
+
+    Raises:
+        ValueError: If more are kept than there are.
     """
+    kept = _checks.integer(kept, "kept", low=0, high=len(S))
     ax = own_axes(ax)
     s, index = S.detach().double().numpy(), np.arange(1, len(S) + 1)
     ax.plot(index, s, color="#888888", lw=1, zorder=1)
@@ -66,7 +71,13 @@ def images(pictures: Mapping[str, Tensor], *, columns: int | None = None) -> Fig
     Args:
         pictures: Pictures by title, (height, width) in grey or (height, width, 3) in colour, from 0 to 1.
         columns: How many in a row; None puts all in one.
+
+    Raises:
+        ValueError: If a picture of integers goes beyond 1.
     """
+    for title, picture in pictures.items():
+        if not picture.is_floating_point() and int(picture.max()) > 1:
+            _checks.value_error(f"pictures[{title!r}]", picture, "from 0 to 1: divide what ends at 255 by it")
     columns = columns or len(pictures)
     rows = -(-len(pictures) // columns)
     height, width = next(iter(pictures.values())).shape[:2]

@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
+from lowrank_utils import _checks
 from lowrank_utils.model.metrics import logits
 from lowrank_utils.network.report import Report
 from lowrank_utils.plotting.style import COLOURS, MARKERS
@@ -31,7 +32,7 @@ def decision_regions(
     """Predicted class over two features, the other features held fixed, with the samples on top.
 
     Args:
-        net: Classifier, (N, n) -> (N, C).
+        net: Classifier, (N, n) -> (N, C), or (N, 1) that is above 0 where the label is 1.
         X: Samples (N, n).
         y: Labels (N,).
         columns: The two features drawn.
@@ -39,15 +40,22 @@ def decision_regions(
         classes: Names of the classes, in the order of their labels.
         at: Sample (n,) that the other features are taken from; None holds them at 0.
         ax: Where to draw; None makes a figure.
+
+    Raises:
+        ValueError: If a class that is drawn has no name.
     """
-    ax = own_axes(ax)
     a, b = columns
     low, high = X[:, columns].min(0).values - 0.5, X[:, columns].max(0).values + 0.5
     u, v = (torch.linspace(float(low[i]), float(high[i]), 200, dtype=X.dtype) for i in (0, 1))
     grid = (X.new_zeros(X.shape[1]) if at is None else at.to(X)).repeat(200 * 200, 1)
     grid[:, a], grid[:, b] = u.repeat(200), v.repeat_interleave(200)
     like = next(net.parameters(), grid)
-    winner = logits(net, grid.to(like.dtype)).argmax(1).reshape(200, 200)
+    scores = logits(net, grid.to(like.dtype))
+    winner = (scores.argmax(1) if scores.shape[1] > 1 else scores[:, 0] > 0).long().reshape(200, 200)
+    largest = max(int(winner.max()), int(y.max()))
+    if largest >= len(classes):
+        _checks.value_error("classes", classes, f"names of all classes, the label {largest} among them")
+    ax = own_axes(ax)
     levels = np.arange(len(classes) + 1) - 0.5
     colours = [COLOURS[c % len(COLOURS)] for c in range(len(classes))]
     ax.contourf(u, v, winner, levels=levels, colors=colours, alpha=0.25)

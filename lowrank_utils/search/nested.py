@@ -78,7 +78,9 @@ class Replay:
         self.layer = self.model.get_submodule(nested.name)
         self.inputs: list[Tensor] = []
         self.shape = torch.Size()
+        before = _state(self.model)
         self.full = self._record()
+        self.remembers = before != _state(self.model)  # what one run leaves behind, the next one finds
         if not self.inputs:
             _checks.value_error("layer", nested.name, "called in the model's forward, but never is")
 
@@ -135,6 +137,11 @@ class Replay:
         return output
 
 
+def _state(model: nn.Module) -> list[tuple[int, int]]:
+    """Which buffers a model has, and how often each was written into."""
+    return [(id(buffer), buffer._version) for buffer in model.buffers()]
+
+
 def _versions(args: tuple[object, ...]) -> list[int]:
     # torch counts in-place writes of a tensor, except for those made under inference_mode
     return [arg._version for arg in args if isinstance(arg, Tensor) and not arg.is_inference()]
@@ -159,7 +166,7 @@ class NestedOutputs:
         if len(data) == 1:
             self._replay = Replay(nested, data[0])
             self._full = [self._replay.full]
-            if len(self._replay.inputs) > 1 or not self._agrees():
+            if len(self._replay.inputs) > 1 or self._replay.remembers or not self._agrees():
                 self._replay = None
         else:
             self._full = nested.check_called(self._run)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import random
+import threading
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,8 @@ from lowrank_utils import _checks
 from lowrank_utils.cost.macs import generators_kept
 
 Point = dict[str, Any]
+_ONE = threading.RLock()
+_this_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def sweep(
     tried again, and noted if it keeps failing; the others go on.
 
     ``joblib`` runs the tasks, so its backends do: ``with joblib.parallel_config(backend="dask"): ...`` sends
-    them to a Dask cluster; for Ray call ``ray.util.joblib.register_ray()`` first.
+    them to a Dask cluster; for Ray call ``ray.util.joblib.register_ray()`` first. Threads of one process
+    share its generators, so they run one task at a time, and so does a sweep within a task.
 
     Args:
         task: Called with the point's values by name. For processes of their own it must be a function of a
@@ -96,7 +101,7 @@ def sweep(
         _checks.type_error("axes", axes, "a mapping {name: values}")
     retries = _checks.integer(retries, "retries", low=0)
     for name, values in axes.items():
-        if not isinstance(values, Iterable):
+        if not isinstance(values, Iterable) or isinstance(values, str | bytes):
             _checks.type_error(f"axes[{name!r}]", values, "a list of values")
     lists = {name: list(values) for name, values in axes.items()}
     if not lists or not all(lists.values()):
@@ -108,8 +113,11 @@ def sweep(
     }
     seeds = [_seed_of(dict(zip(texts, told, strict=True))) for told in itertools.product(*texts.values())]
     jobs = (delayed(_tried)(task, *where, retries) for where in zip(points, seeds, strict=True))
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     values, failed, tries = [], dict[int, str](), []
+    if _in_a_task():  # threads of its own would wait for this very task
+        results = (call(*told, **options) for call, told, options in jobs)
+    else:
+        results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     with tqdm(points, desc="sweep", unit="task", leave=False, delay=1.0) as bar:
         for i, (_, (value, error, calls)) in enumerate(zip(bar, results, strict=True)):
             values.append(value)
@@ -121,19 +129,33 @@ def sweep(
 
 def _tried(task: Callable[..., Any], point: Point, seed: int, retries: int) -> tuple[Any, str, int]:
     """What the task returns, the last error's words, and the number of calls."""
-    threads, error = torch.get_num_threads(), ""
-    torch.set_num_threads(1)
-    try:
-        with generators_kept():
-            for calls in range(1, retries + 2):
-                _start(seed)
-                try:
-                    return task(**point), "", calls
-                except Exception as raised:
-                    error = f"{type(raised).__name__}: {raised}"
-    finally:
-        torch.set_num_threads(threads)
+    error = ""
+    with _alone(), generators_kept():
+        for calls in range(1, retries + 2):
+            _start(seed)
+            try:
+                return task(**point), "", calls
+            except Exception as raised:
+                error = f"{type(raised).__name__}: {raised}"
     return None, error, retries + 1
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One task at a time in a process, on one thread: its generators are shared by all its threads."""
+    with _ONE:
+        threads, within = torch.get_num_threads(), _in_a_task()
+        torch.set_num_threads(1)
+        _this_thread.runs_a_task = True
+        try:
+            yield
+        finally:
+            _this_thread.runs_a_task = within
+            torch.set_num_threads(threads)
+
+
+def _in_a_task() -> bool:
+    return getattr(_this_thread, "runs_a_task", False)
 
 
 def _text(value: Any, name: str) -> str:

@@ -18,6 +18,17 @@ from lowrank_utils.command import compress
 from lowrank_utils.command.run import main
 
 
+class Two(nn.Module):
+    """A layer of each input: not the same the other way round."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 4), nn.Linear(12, 8)
+
+    def forward(self, one, other):
+        return self.a(one).sum() + self.b(other).sum()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A net whose first layer has rank 2, its program, and data that it labels itself."""
@@ -35,6 +46,10 @@ def folder(tmp_path_factory):
     np.savez(path / "data.npz", **arrays)
     np.savez(path / "val.npz", X_val=arrays["X_val"], y_val=arrays["y_val"])
     np.savez(path / "int32.npz", X_val=arrays["X_val"], y_val=arrays["y_val"].astype("int32"))
+    np.savez(path / "texts.npz", **arrays, names=np.array(["a", "b"]), rows=np.array([{}], dtype=object))
+    np.savez(path / "floats.npz", X_val=arrays["X_val"], y_val=arrays["y_val"].astype("float32"))
+    np.savez(path / "two.npz", a=arrays["X_val"], b=arrays["X_val"])
+    save(export(Two(), (X[:2], X[:2])), path / "two.pt2")
     np.savez(path / "other.npz", X=arrays["X_val"])
     np.savez(path / "short.npz", X_val=arrays["X_val"], y_val=arrays["y_val"][:5])
     np.savez(path / "wide.npz", X_val=np.zeros((4, 13), "float32"), y_val=np.zeros(4, "int64"))
@@ -189,6 +204,61 @@ def test_nothing_found_is_exit_code_1_and_writes_nothing(capsys, tmp_path):
     assert not (tmp_path / "s.pt2").exists()
 
 
+def test_arrays_that_nobody_asks_for_are_not_read(folder, capsys, tmp_path):
+    cards = []
+    for data in ("data.npz", "texts.npz"):
+        words = ["compress", "net.pt2", "--data", data, "--max-drop", "0.02", "--quiet", "--json"]
+        cards.append(json.loads(run(folder[0], capsys, *words, output=tmp_path / "small.pt2")[1]))
+    assert cards[0] == cards[1] and cards[0]["feasible"]
+
+
+def test_inputs_of_a_file_go_by_their_names(capsys, tmp_path):
+    one, other = torch.zeros(5, 12), torch.zeros(3, 12)
+    save(export(Two(), (one, other)), tmp_path / "net.pt2")
+    np.savez(tmp_path / "in.npz", other=other, one=one)
+    words = ["report", "net.pt2", "--input", "in.npz", "--no-timing", "--quiet", "--json"]
+    card = json.loads(run(tmp_path, capsys, *words)[1])
+    assert {row["layer"]: row["macs"] for row in card["layers"]} == {"a": 5 * 12 * 4, "b": 3 * 12 * 8}
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), KeyError("k"), AttributeError("a")])
+def test_a_fault_does_not_end_as_if_nothing_had_been_found(folder, capsys, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("lowrank_utils.command.report.survey", fails)
+    code, out, err = run(folder[0], capsys, "report", "net.pt2", "--quiet")
+    assert (code, out) == (3, "") and err == f"error: {type(error).__name__}: {error}\n"
+
+
+def test_an_interrupt_ends_without_a_traceback(folder, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lowrank_utils.command.report.survey", stopped)
+    assert run(folder[0], capsys, "report", "net.pt2", "--quiet") == (130, "", "")
+
+
+PIPES = """
+import os, sys
+from lowrank_utils.command.run import main
+read, write = os.pipe()
+os.close(read)
+os.dup2(os.open("/dev/full", os.O_WRONLY) if sys.argv[1] == "full" else write, 1)
+sys.exit(main(["report", sys.argv[2], "--no-timing", "--quiet"]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full there")
+@pytest.mark.parametrize(
+    ("out", "code", "said"), [("closed", 141, ""), ("full", 3, "error: the result cannot be .*space.*\n")]
+)
+def test_where_nobody_can_read_the_result(folder, out, code, said):
+    words = [sys.executable, "-c", PIPES, out, str(folder[0] / "net.pt2")]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == code and re.fullmatch(said, ran.stderr), ran.stderr
+
+
 GOOD = ["--max-drop", "0.1", "--output", "out.pt2"]
 REPORT = [
     ("none.pt2", "argument MODEL: .*none.pt2 must be a file NAME.pt2"),
@@ -203,6 +273,7 @@ REPORT = [
     ("net.pt2 --input empty.npz", "argument --input: .*empty.npz must be a file"),
     ("net.pt2 --input 1000000x1000000x100000", "argument --input: 1000000x.* must be a shape whose numbers"),
     (f"net.pt2 --input {10**20}x12", "argument --input: 10+x12 must be a shape whose numbers"),
+    ("two.pt2 --input two.npz", r"argument --input: \['a', 'b'\] must be .* \['one', 'other'\], or arr_0"),
     ("relu.pt2", "argument MODEL: .*relu.pt2 must be a program with a layer"),
     ("net.pt2 --rank 3", "unrecognized arguments: --rank"),
 ]
@@ -210,6 +281,7 @@ COMPRESS = [
     ("--data none.npz", "argument --data: .*none.npz must be"),
     ("--data text.npz", "argument --data: .*text.npz must be"),
     ("--data pickled.npz", "argument --data: .*pickled.npz must be"),
+    ("--data floats.npz", "argument --data: y_val of dtype torch.float32 must be integers"),
     ("--data other.npz", "argument --data: .*'X'.* must be arrays among which"),
     ("--data short.npz", r"argument --data: X_val \(101, 12\) and y_val \(5,\)"),
     ("--data wide.npz", "argument --data: .* the model can be called"),
@@ -250,6 +322,11 @@ def test_an_error_names_the_argument_and_ends_with_2(folder, capsys, monkeypatch
     assert (code, out) == (2, "")
     assert re.search(said, err.splitlines()[-1]), err
     assert "Traceback" not in err and not (folder[0] / "out.pt2").exists()
+
+
+def test_a_program_of_two_inputs_is_no_fault_of_the_data(folder, capsys):
+    code, _, err = run(folder[0], capsys, "compress", "two.pt2", "--data", "val.npz", *GOOD)
+    assert code == 2 and "argument MODEL: ['one', 'other'] must be the inputs of a program that takes" in err
 
 
 def test_a_program_without_layers_is_no_fault_of_the_data(folder, capsys):

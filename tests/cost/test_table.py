@@ -1,8 +1,10 @@
 """What a model costs, counted by hand, on a real file and with a clock of our own."""
 
 import math
+import random
 import time
 
+import numpy as np
 import pytest
 import torch
 from oracles import snapshot
@@ -13,6 +15,7 @@ from lowrank_utils import (
     Cost,
     CostTable,
     LowRankLinear,
+    Machine,
     Net,
     NetLite,
     cost_table,
@@ -21,6 +24,7 @@ from lowrank_utils import (
     flopth_counts,
     measure_latency,
     measure_speed,
+    predict_speedup,
     size_bytes,
 )
 
@@ -191,8 +195,22 @@ def test_cost_table_without_a_name_or_a_model():
         _ = CostTable((Cost("a", 1, 2, 3, None),))["c"]
     with pytest.raises(ValueError, match=r"^models=\{\} must be a mapping with at least one model$"):
         cost_table({})
-    with pytest.raises(TypeError, match=r"^model='net' must be a torch\.nn\.Module$"):
-        cost_table({"a": "net"})
+    with pytest.raises(TypeError, match=r"^models=\[1\] must be a mapping \{name: model\}$"):
+        cost_table([1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ("net", TypeError, r"^models\['b'\]='net' must be a torch\.nn\.Module$"),
+        (nn.Linear(4, 4, device="meta"), ValueError, "must be a module with numbers to write, and not on"),
+    ],
+)
+def test_cost_table_refuses_a_model_before_it_times_the_others(wrong, error, words):
+    SEEN.clear()
+    with pytest.raises(error, match=words):
+        cost_table({"a": Spy(), "b": wrong}, torch.ones(3, 4))
+    assert SEEN == []
 
 
 class Counts(nn.Module):
@@ -236,6 +254,37 @@ def test_a_weight_that_has_a_history_is_no_hindrance(old):
     assert cost_table({"a": model}, x)["a"].latency_ms > 0
     assert measure_speed(model, x, size=16, min_run_time_s=1e-6).gflops > 0
     assert flopth_counts(model, x)[0] == 24
+
+
+class Draws(nn.Module):
+    """A forward that draws from every generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.fc(x + torch.rand(4)) + np.random.rand() + random.random()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, x: cost_table({"a": model}, x),
+        lambda model, x: measure_latency(model, x, min_run_time_s=1e-6),
+        lambda model, x: measure_speed(model, x, size=16, min_run_time_s=1e-6),
+        lambda model, x: predict_speedup(model, {"fc": 1}, x, machine=Machine(1.0, 2.0, {(8, 8, 1): 1.0})),
+        flopth_counts,
+    ],
+)
+def test_how_often_a_model_was_called_does_not_show_in_the_generators(measure):
+    def states():
+        return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
+
+    model = Draws()
+    before = states()
+    measure(model, torch.ones(2, 4))
+    assert states() == before
 
 
 def test_a_model_without_numbers_has_no_size():

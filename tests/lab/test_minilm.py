@@ -68,6 +68,7 @@ def test_without_layers(net):
     assert np.abs(short(minilm_tokens(TEXTS)).numpy() - in_numpy(TEXTS, (0, 2, 3, 5))).max() < 1e-5
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert len(net.encoder.layers) == 6
+    assert len(without_layers(net, (i for i in (1, 4))).encoder.layers) == 4  # read once, and both are gone
     for which in ([6], [-1], [0, 9]):
         with pytest.raises(ValueError, match="which=.* must be an integer from 0 to 5"):
             without_layers(net, which)
@@ -84,6 +85,8 @@ def test_tokens():
     assert again.tolist() == [[101, 2025, 2464, 2077, 102]] and not again.is_inference()
     with pytest.raises(ValueError, match=r"texts=\[\] must be at least one text"):
         minilm_tokens([])
+    with pytest.raises(TypeError, match="texts='Hello' must be a list of texts"):
+        minilm_tokens("Hello")
     with pytest.raises(ValueError, match="most=513 must be an integer from 3 to 512"):
         minilm_tokens(TEXTS, 513)
     with pytest.raises(TypeError, match="most=2.5 must be an integer"):

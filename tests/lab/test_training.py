@@ -143,6 +143,25 @@ def test_samples_and_labels_are_left_alone():
     assert torch.equal(X, before[0]) and torch.equal(y, before[1])
 
 
+def test_a_net_that_works_in_place_sees_the_samples_anew_each_time():
+    X, y = problem()
+    before = X.clone()
+    plain, writes = (nn.Sequential(nn.Dropout(0.3, place), *net_of()) for place in (False, True))
+    losses = []
+    for net in (plain, writes):
+        torch.manual_seed(5)
+        losses.append(train_nn(net, X, y, epochs=20))
+    assert torch.equal(X, before) and losses[0] == losses[1]
+
+
+def test_samples_with_a_history_get_no_gradient():
+    X, y = problem()
+    leaf = X.clone().requires_grad_()
+    for samples in (leaf, 1.0 * leaf):
+        assert train_nn(net_of(), samples, y, epochs=2) == train_nn(net_of(), X, y, epochs=2)
+    assert leaf.grad is None
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -199,7 +218,26 @@ def test_nets_leave_the_samples_alone():
     assert torch.equal(X, before[0]) and torch.equal(y, before[1])
 
 
+def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained():
+    X, y = problems()
+    nets, alone = [net_of(i) for i in range(3)], [net_of(i) for i in range(3)]
+    for net in (*nets, *alone):
+        net[0].requires_grad_(False)
+    train_nets(nets, X, y, epochs=9)
+    for i, (net, one) in enumerate(zip(nets, alone, strict=True)):
+        first = net_of(i)[0].weight
+        train_nn(one, X[i], y[i], epochs=9)
+        assert torch.equal(net[0].weight, first) and torch.equal(one[0].weight, first)
+        assert torch.allclose(net[2].weight, one[2].weight, rtol=1e-12, atol=1e-13)
+
+
 TWICE = net_of()
+WITH_RELU = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+HALF_FROZEN = net_of()
+HALF_FROZEN[0].requires_grad_(False)
+TIED = [net_of() for _ in range(3)]
+TIED[2][2] = TIED[0][2]
+FROZEN = [net_of().requires_grad_(False) for _ in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -212,6 +250,10 @@ TWICE = net_of()
         ({"nets": [net_of(), net_of()]}, ValueError, "X and y of shapes (3, 24, 4) and (3, 24) must be"),
         ({"nets": [TWICE, net_of(), TWICE]}, ValueError, "nets must be 3 different nets"),
         ({"nets": [net_of(), net_of(), nn.Linear(4, 3)]}, ValueError, "nets[2] must have the class"),
+        ({"nets": [net_of(), WITH_RELU, net_of()]}, ValueError, "nets[1] must have the class, the parts"),
+        ({"nets": [net_of(), HALF_FROZEN, net_of()]}, ValueError, "nets[1] must have the class, the parts"),
+        ({"nets": TIED}, ValueError, "nets must hold parameters of their own; two of them share one"),
+        ({"nets": FROZEN}, ValueError, "nets must have a parameter that requires a gradient"),
         ({"nets": [nn.BatchNorm1d(4) for _ in range(3)]}, ValueError, "nets must have no buffers"),
         ({"y": torch.zeros(3).long()}, ValueError, "X and y of shapes (3, 24, 4) and (3,) must be"),
         ({"X": torch.zeros(3, 5, 4)}, ValueError, "X and y of shapes (3, 5, 4) and (3, 24) must be"),

@@ -117,6 +117,34 @@ def test_another_layer_in_its_place(batches):
             assert not torch.allclose(mine, model.eval()(x.clone()), rtol=0, atol=1e-3)
 
 
+class Remembers(nn.Module):
+    """From the fifth call on its sign is another, which is after all that is tried beforehand."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.first, self.layer = nn.Linear(6, 8), nn.Linear(8, 8)
+        self.in_place = in_place
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        if self.in_place:
+            self.calls += 1
+        else:
+            self.calls = self.calls + 1
+        return self.layer(self.first(x).relu()) * (1 if self.calls < 5 else -1)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_model_that_remembers_its_calls_starts_anew_at_each_rank(in_place):
+    torch.manual_seed(0)
+    model, X = Remembers(in_place).double(), torch.randn(9, 6).double()
+    outputs = OneBatch(NestedLayer(model, "layer"), X)
+    for rank in (1, 2, 5, 8, 3):
+        wanted = compress(model, {"layer": rank})(X)
+        assert torch.allclose(outputs.at(rank), wanted, rtol=0, atol=ROOM)
+    assert model.calls == 0
+
+
 def test_outputs_do_not_alias_each_other():
     model, layer, X, _, _ = case("the model itself", 0)
     outputs = OneBatch(NestedLayer(model, layer), X)

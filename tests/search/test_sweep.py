@@ -6,6 +6,7 @@ import hashlib
 import random
 import subprocess
 import sys
+import time
 
 import joblib
 import numpy as np
@@ -157,6 +158,48 @@ def test_generators_and_threads_are_left_alone():
     assert np.array_equal(np.random.get_state()[1], before[1])
 
 
+def passes(compiled, seed):
+    """How often a compiled function was handed to its compiler."""
+    seen = []
+
+    def compiler(module, inputs):
+        seen.append(module)
+        return module.forward
+
+    torch.compile(lambda x: 2 * x + 1, backend=compiler)(torch.ones(3))
+    return len(seen)
+
+
+def test_what_a_task_compiles_is_compiled():
+    assert passes(True, 0) == 1
+    assert sweep(passes, {"compiled": [True], "seed": [0]}).values == (1,)
+
+
+def slow_draws(seed):
+    """A sum of draws between which another thread has its chance."""
+    total = 0.0
+    for _ in range(20):
+        total += torch.rand(()).item() + np.random.rand() + random.random()
+        time.sleep(0.001)
+    return total
+
+
+def nested(seed):
+    """A sweep within a task, which draws before and after it."""
+    first = slow_draws(seed)
+    inner = sweep(slow_draws, {"seed": [seed, seed + 1]}, n_jobs=2)
+    return first, inner.values, slow_draws(seed)
+
+
+@pytest.mark.parametrize("task", [slow_draws, nested])
+def test_threads_share_the_generators_and_give_the_same(task):
+    before = torch.get_rng_state(), torch.get_num_threads()
+    wanted = sweep(task, {"seed": range(4)}).values
+    with joblib.parallel_config(backend="threading", n_jobs=4):
+        assert sweep(task, {"seed": range(4)}).values == wanted
+    assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_num_threads() == before[1]
+
+
 class Flaky:
     """Fails at some points for the first few calls."""
 
@@ -206,6 +249,11 @@ def test_over():
         ((3, AXES), TypeError, "task=3 must be a function"),
         ((draws, [1, 2]), TypeError, r"axes=\[1, 2\] must be a mapping"),
         ((draws, {"seed": [0], "rank": 5}), TypeError, r"axes\['rank'\]=5 must be a list of values"),
+        (
+            (draws, {"seed": [0], "data": "iris"}),
+            TypeError,
+            r"axes\['data'\]='iris' must be a list of values",
+        ),
         ((draws, {}), ValueError, "axes={} must be a mapping with at least one axis"),
         ((draws, {"seed": []}), ValueError, "axes={'seed': \\[\\]} must be"),
     ],
