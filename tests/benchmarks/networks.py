@@ -65,9 +65,10 @@ def _cut(nets: Nets, moments: list[Moments], ranks: list[dict[str, int]]) -> lis
     return [cascade(net, r, s.X_train, m) for (net, s), m, r in zip(nets, moments, ranks, strict=True)]
 
 
-def _chosen(nets: Nets, moments: list[Moments], budget: float) -> list[nn.Module]:
+def _chosen(nets: Nets, moments: list[Moments], budget: float, norm: float = 1.0) -> list[nn.Module]:
     """Each net at the ranks that are chosen for it."""
-    ranks = [allocate_ranks(net, budget, moments=m) for (net, _), m in zip(nets, moments, strict=True)]
+    pairs = zip(nets, moments, strict=True)
+    ranks = [allocate_ranks(net, budget, moments=m, norm=norm) for (net, _), m in pairs]
     return _cut(nets, moments, ranks)
 
 
@@ -127,12 +128,12 @@ def _share(
     even, paid = zip(*(one_rank(net, budget) for net, _ in nets), strict=True)
     cut = [
         _cut(nets, moments, list(even)),
-        _chosen(nets, moments, paid[0] + 1e-9),  # not one weight too few
+        *(_chosen(nets, moments, paid[0] + 1e-9, norm) for norm in (1, 2)),  # not one weight too few
         *([uniform_svd(net, budget, dense_head=dense) for net, _ in nets] for dense in (False, True)),
     ]
     found = [*(_right(models, nets) for models in cut), _right((net for net, _ in narrow), narrow)]
     told = (
-        "at {:.1f} % of them, one rank with ours in all else {:.1f} %, ours {:.1f} %; "
+        "at {:.1f} % of them, one rank with ours in all else {:.1f} %, ours {:.1f} %, with norm=2 {:.1f} %; "
         "equal shares {:.1f} %, with a dense head {:.1f} %; a narrow dense net, trained anew {:.1f} %"
     )
     peer = told.format(100 * paid[0], *found)

@@ -22,6 +22,7 @@ from lowrank_utils import (
     train_nn,
 )
 from lowrank_utils.network import within
+from lowrank_utils.network.allocate import ranks_within
 
 
 def clusters(N, seed):
@@ -222,6 +223,26 @@ def test_of_two_networks_of_one_size_the_better_one_is_kept(monkeypatch, order):
     small, report = compress_within(net, X, y, metric=metric, max_drop=0.1, steps=4)
     assert report.score == metric(small, X, y) == 1.0 and small[0].rank == 3 == report.layers[0].rank
     assert list(report.frontier.values()) == [(1.0, {"0": 3, "1": 2})]
+
+
+def test_the_ranks_tried_are_those_of_the_norm(trained, monkeypatch):
+    """Their sum of squares is never above that of the least sum's ranks, and below it at a budget at least."""
+    net, (X, y), val = trained
+    tried = {}
+
+    def squares(options, ranks):
+        lost = [c.losses[c.picks.index(ranks[n])] for n, c in options.items() if n in ranks]
+        return sum(x**2 for x in lost)
+
+    def noted(options, budget, norm):
+        ranks = ranks_within(options, budget, norm)
+        tried[budget] = squares(options, ranks), squares(options, ranks_within(options, budget))
+        return ranks
+
+    monkeypatch.setattr(within, "ranks_within", noted)
+    compress_within(net, *val, calibration=(X, y), steps=4, max_drop=0.1, norm=2, refit=False)
+    assert all(ours <= theirs * (1 + 1e-12) for ours, theirs in tried.values())
+    assert any(ours < theirs for ours, theirs in tried.values())
 
 
 def test_a_network_that_is_no_smaller_is_not_taken(monkeypatch):
