@@ -226,7 +226,7 @@ def test_of_two_networks_of_one_size_the_better_one_is_kept(monkeypatch, order):
 
 
 def test_the_ranks_tried_are_those_of_the_norm(trained, monkeypatch):
-    """Their sum of squares is never above that of the least sum's ranks, and below it at a budget at least."""
+    """Their squares never add up to more than those of the least sum's ranks, and once to less."""
     net, (X, y), val = trained
     tried = {}
 
