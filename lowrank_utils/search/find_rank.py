@@ -64,9 +64,12 @@ class RankSearch:
 
 
 def within(baseline: float, score: float, max_drop: float) -> bool:
-    """Whether baseline - score <= max_drop, but for the rounding of the subtraction."""
+    """Whether baseline - score <= max_drop, but for the rounding of the subtraction; inf is no rounding."""
+    if score >= baseline:
+        return True
     rounding = 4 * sys.float_info.epsilon * max(abs(baseline), abs(score), 1.0)
-    return baseline - score <= max_drop + rounding
+    drop = baseline - score
+    return math.isfinite(drop) and drop <= max_drop + rounding
 
 
 def _scored(value: object, where: str) -> float:

@@ -174,6 +174,24 @@ def test_the_drop_is_absolute_and_its_end_counts():
     assert within(0.5, 0.9, 0.0) and not within(0.9, 0.9 - 1e-9, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "score", "kept"),
+    [
+        (1.0, -math.inf, False),  # a log-likelihood, where one class has been given up
+        (1.0, math.inf, True),
+        (math.inf, 1.0, False),
+        (math.inf, math.inf, True),
+        (-math.inf, -math.inf, True),
+        (-math.inf, 0.0, True),
+    ],
+)
+def test_an_infinite_score_is_not_taken_for_rounding(baseline, score, kept):
+    model, X, y, metric = table([score, baseline])
+    found = find_rank(model, "0", X, y, max_drop=0.1, metric=metric, max_rank=1)
+    assert found.curve == {1: score} and found.rank == (1 if kept else None)
+    assert found.safe_rank == found.rank
+
+
 @pytest.mark.parametrize("method", ["scan", "binary"])
 def test_nothing_feasible_is_a_result(method):
     model, X, y, metric = table([0.1, 0.2, 0.3, 1.0])
