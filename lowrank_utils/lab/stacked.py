@@ -23,7 +23,7 @@ def train_nets(
 
     Args:
         nets: K classifiers of one architecture, (N, ...) -> (N, C) logits; what is frozen stays as it is.
-        X: Samples (K, N, ...); net i sees X[i].
+        X: Samples (K, N, ...); net i sees X[i]. They are not changed.
         y: Labels (K, N), int64 from 0 to C - 1.
         epochs: Passes over the samples.
         lr: Learning rate.
@@ -51,7 +51,7 @@ def train_nets(
     scores_of = vmap(lambda params, samples: functional_call(nets[0], params, (samples,)))
     history = torch.empty(epochs, len(nets))
     for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, delay=1.0):
-        scores = scores_of(params, X).movedim(-1, 1)  # (K, C, N)
+        scores = scores_of(params, X.clone()).movedim(-1, 1)  # (K, C, N); a net may work in place
         losses = nn.functional.cross_entropy(scores, y, reduction="none").mean(1)  # (K,)
         slopes = torch.autograd.grad(losses.sum(), trained)
         history[epoch] = losses.detach()

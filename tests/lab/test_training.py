@@ -211,11 +211,22 @@ def test_nets_side_by_side_are_the_nets_trained_alone():
             assert p.untyped_storage().size() == p.numel() * p.element_size()  # no view of the stack
 
 
-def test_nets_leave_the_samples_alone():
+class Halving(nn.Linear):
+    def forward(self, input):
+        return super().forward(input.mul_(0.5))
+
+
+@pytest.mark.parametrize("make", [lambda: net_of(0), lambda: Halving(4, 3).double()])
+def test_nets_leave_the_samples_alone(make):
     X, y = problems()
     before = X.clone(), y.clone()
-    train_nets([net_of(i) for i in range(3)], X, y, epochs=2)
+    nets = [make() for _ in range(3)]
+    alone = copy.deepcopy(nets[0])
+    train_nets(nets, X, y, epochs=5)
     assert torch.equal(X, before[0]) and torch.equal(y, before[1])
+    train_nn(alone, X[0], y[0], epochs=5)  # each step sees the samples as they are
+    for p, q in zip(nets[0].parameters(), alone.parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=1e-12, atol=1e-13)
 
 
 def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained():
