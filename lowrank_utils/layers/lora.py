@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,8 @@ class LoRALinear(nn.Module):
         A: (r, n).
         B: (m, r).
         bias: b (m,) or None.
-        alpha: The update is scaled by alpha / r; by default alpha is r.
+        alpha: The update is scaled by alpha / r; by default alpha is r. It is in the layer's ``state_dict``,
+            and a file's takes the place of the layer's own.
 
     Shape:
         (..., n) -> (..., m).
@@ -60,6 +61,28 @@ class LoRALinear(nn.Module):
         self.W = parameter(W).requires_grad_(False)
         self.A, self.B = parameter(A.to(W)), parameter(B.to(W))
         self.bias = None if bias is None else parameter(bias.to(W)).requires_grad_(False)
+
+    def get_extra_state(self) -> Tensor:
+        """Alpha, for a ``state_dict``: A and B alone do not say what they add."""
+        return torch.tensor(self.alpha, dtype=torch.float64)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Alpha of a ``state_dict``.
+
+        Args:
+            state: What ``get_extra_state`` returned.
+
+        Raises:
+            TypeError: If it is no number.
+            ValueError: If it is not positive.
+        """
+        self.alpha = _checks.real(state, "alpha", low=0.0, open_low=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        missing: list[str] = args[2]
+        if prefix + "_extra_state" in missing:  # a file that was written without it
+            missing.remove(prefix + "_extra_state")
 
     @property
     def scaling(self) -> float:

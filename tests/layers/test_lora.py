@@ -67,7 +67,7 @@ def test_what_is_trained_and_what_it_costs():
     layer = LoRALinear.from_linear(nn.Linear(30, 20), 4)
     names = {name: p.numel() for name, p in layer.named_parameters() if p.requires_grad}
     assert names == {"A": 4 * 30, "B": 20 * 4}
-    assert set(layer.state_dict()) == {"W", "A", "B", "bias"}
+    assert set(layer.state_dict()) == {"W", "A", "B", "bias", "_extra_state"}
     assert (layer.in_features, layer.out_features, layer.rank) == (30, 20, 4)
     assert layer.alpha == 4.0 and layer.scaling == 1.0  # alpha is r unless it is given
     assert repr(layer) == "LoRALinear(in_features=30, out_features=20, rank=4, alpha=4, bias=True)"
@@ -179,6 +179,27 @@ def test_nothing_is_shared_or_changed(training, start):
     assert all(torch.equal(layer.state_dict()[name], value) for name, value in kept.items())
     parts = {name: value for name, value in snapshot(linear).items() if name in linear.state_dict()}
     assert all(torch.equal(value, before[name]) for name, value in parts.items())
+
+
+def test_a_file_says_how_much_of_the_update_is_added(tmp_path):
+    layer, other = adapter(6, 5, 2, alpha=8.0), adapter(6, 5, 2, alpha=2.0, seed=1)
+    written, read = nn.Sequential(layer[0]), nn.Sequential(other[0])
+    torch.save(written.state_dict(), tmp_path / "adapter.pt")
+    read.load_state_dict(torch.load(tmp_path / "adapter.pt", weights_only=True))
+    x = torch.randn(7, 5, dtype=torch.float64)
+    assert torch.equal(read(x), written(x)) and read[0].alpha == 8.0
+    assert torch.equal(torch.func.functional_call(read, written.state_dict(), (x,)), written(x))
+
+
+def test_a_file_without_it_leaves_alpha_as_it_is():
+    (layer, _), (other, _) = adapter(6, 5, 2, alpha=8.0), adapter(6, 5, 2, alpha=2.0, seed=1)
+    other.load_state_dict(dict(layer.named_parameters()))
+    assert torch.equal(other.B, layer.B) and other.alpha == 2.0
+    told = other.load_state_dict({"A": layer.A}, strict=False)
+    assert sorted(told.missing_keys) == ["B", "W", "bias"]
+    with pytest.raises(ValueError, match="^alpha=-1.0 must be a finite number > 0"):
+        other.load_state_dict({**layer.state_dict(), "_extra_state": torch.tensor(-1.0)})
+    assert other.alpha == 2.0
 
 
 def test_compress_says_that_it_is_no_layer_to_cut():
