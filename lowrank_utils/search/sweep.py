@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from joblib import delayed  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.cost.macs import generators_kept
+from lowrank_utils.search.parallel import default_dtype, in_parallel
 
 Point = dict[str, Any]
 _ONE = threading.RLock()
@@ -44,6 +45,8 @@ class Sweep:
     def over(self, axis: str) -> dict[tuple[Any, ...], list[Any]]:
         """Values along one axis, such as the seeds, without failures: ``{the other axes' values: [values]}``.
 
+        What cannot be a key stands there as tuples: a list, a mapping by its pairs.
+
         Args:
             axis: Name of the axis.
 
@@ -53,7 +56,7 @@ class Sweep:
         _checks.choice(axis, "axis", self.points[0])
         found: dict[tuple[Any, ...], list[Any]] = {}
         for i, (point, value) in enumerate(zip(self.points, self.values, strict=True)):
-            key = tuple(v for name, v in point.items() if name != axis)
+            key = tuple(_key(v) for name, v in point.items() if name != axis)
             along = found.setdefault(key, [])
             if i not in self.failed:
                 along.append(value)
@@ -69,10 +72,10 @@ def sweep(
 ) -> Sweep:
     r"""``task(**point)`` at every point of a grid, such as layer x rank x seed.
 
-    Each call starts from generators (torch, numpy, random) seeded by its own point, on one thread: what it
-    returns hangs neither on the order nor on who runs it, and is the same on one core and on a cluster. The
-    seed is taken of what the values print as, a function being its qualified name. A task that raises is
-    tried again, and noted if it keeps failing; the others go on.
+    Each call starts from generators (torch, numpy, random) seeded by its own point, on one thread, with the
+    caller's default dtype: what it returns hangs neither on the order nor on who runs it, and is the same on
+    one core and on a cluster. The seed is taken of what the values print as, a function being its qualified
+    name. A task that raises is tried again, and noted if it keeps failing; the others go on.
 
     ``joblib`` runs the tasks, so its backends do: ``with joblib.parallel_config(backend="dask"): ...`` sends
     them to a Dask cluster; for Ray call ``ray.util.joblib.register_ray()`` first. Threads of one process
@@ -112,12 +115,14 @@ def sweep(
         for name, values in lists.items()
     }
     seeds = [_seed_of(dict(zip(texts, told, strict=True))) for told in itertools.product(*texts.values())]
-    jobs = (delayed(_tried)(task, *where, retries) for where in zip(points, seeds, strict=True))
+    dtype = torch.get_default_dtype()
+    jobs = (delayed(_tried)(task, *where, retries, dtype) for where in zip(points, seeds, strict=True))
     values, failed, tries = [], dict[int, str](), []
+    results: Iterable[Any]
     if _in_a_task():  # threads of its own would wait for this very task
         results = (call(*told, **options) for call, told, options in jobs)
     else:
-        results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+        results = in_parallel(jobs, n_jobs)
     with tqdm(points, desc="sweep", unit="task", leave=False, delay=1.0) as bar:
         for i, (_, (value, error, calls)) in enumerate(zip(bar, results, strict=True)):
             values.append(value)
@@ -127,10 +132,12 @@ def sweep(
     return Sweep(tuple(points), tuple(values), failed, tuple(tries))
 
 
-def _tried(task: Callable[..., Any], point: Point, seed: int, retries: int) -> tuple[Any, str, int]:
+def _tried(
+    task: Callable[..., Any], point: Point, seed: int, retries: int, dtype: torch.dtype
+) -> tuple[Any, str, int]:
     """What the task returns, the last error's words, and the number of calls."""
     error = ""
-    with _alone(), generators_kept():
+    with _alone(), generators_kept(), default_dtype(dtype):
         for calls in range(1, retries + 2):
             _start(seed)
             try:
@@ -156,6 +163,19 @@ def _alone() -> Iterator[None]:
 
 def _in_a_task() -> bool:
     return getattr(_this_thread, "runs_a_task", False)
+
+
+def _key(value: Any) -> Any:
+    """The value, or where it cannot be the key of a dict, its parts as tuples."""
+    try:
+        hash(value)
+    except TypeError:
+        if isinstance(value, Mapping):
+            return tuple((key, _key(part)) for key, part in value.items())
+        if isinstance(value, Iterable):
+            return tuple(map(_key, sorted(value, key=repr) if isinstance(value, set) else value))
+        raise
+    return value
 
 
 def _text(value: Any, name: str) -> str:

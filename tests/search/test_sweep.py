@@ -48,6 +48,34 @@ def test_bit_for_bit_on_two_processes_and_with_other_points():
     assert turned.values[0] == alone.values[-1]
 
 
+def dtype_of_new(seed):
+    """What a task's new tensors are of, and a draw of it."""
+    return str(torch.ones(1).dtype), torch.rand(1).item()
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_the_callers_default_dtype_on_every_backend(backend):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        alone = sweep(dtype_of_new, {"seed": range(3)})
+        with joblib.parallel_config(backend=backend, n_jobs=2):
+            assert sweep(dtype_of_new, {"seed": range(3)}) == alone
+        assert alone.values[0][0] == "torch.float64" == str(torch.get_default_dtype())
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_task_that_sets_the_default_dtype_sets_it_for_itself():
+    def task(seed):
+        was = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return was
+
+    assert sweep(task, {"seed": [0, 1]}).values == (torch.float32, torch.float32)
+    assert torch.get_default_dtype() == torch.float32
+
+
 PLAIN = [
     0,
     -1,
@@ -241,6 +269,18 @@ def test_over():
     assert found.over("rank") == {(0,): [10, 20], (1,): [11, 21], (2,): [12, 22]}
     with pytest.raises(ValueError, match="axis='layer' must be one of 'rank', 'seed'"):
         found.over("layer")
+
+
+def test_over_values_that_are_no_keys():
+    axes = {"sizes": [[4, [8, 2]], [4]], "options": [{"lr": [1, 2]}, {3, 1}], "seed": [0, 1]}
+    found = sweep(lambda sizes, options, seed: 10 * len(sizes) + seed, axes)
+    keys = [
+        ((4, (8, 2)), (("lr", (1, 2)),)),
+        ((4, (8, 2)), (1, 3)),
+        ((4,), (("lr", (1, 2)),)),
+        ((4,), (1, 3)),
+    ]
+    assert found.over("seed") == dict(zip(keys, [[20, 21], [20, 21], [10, 11], [10, 11]], strict=True))
 
 
 @pytest.mark.parametrize(
