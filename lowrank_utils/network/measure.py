@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from joblib import delayed  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,12 +18,13 @@ from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.unfold import Rank
 from lowrank_utils.factors.weighted import WeightedFactors, weighted_factors
 from lowrank_utils.layers.fused import plainly
-from lowrank_utils.layers.views import LayerView
-from lowrank_utils.layers.which import measured_of, some_layers_of
+from lowrank_utils.layers.views import LayerView, layer_view
+from lowrank_utils.layers.which import find_view, measured_of, some_layers_of
 from lowrank_utils.model.batches import batches
 from lowrank_utils.network.decomposed import cut
 from lowrank_utils.network.harm import Harm, HarmCurve, LayerHarm
 from lowrank_utils.search.nested import NestedLayer, NestedOutputs
+from lowrank_utils.search.parallel import default_dtype, in_parallel
 
 Measure = Callable[[Any, Any], Any]
 """A callable(outputs, dense outputs) -> number: the mean over the samples of a batch."""
@@ -58,8 +59,9 @@ def measure_harm(
     r"""The harm that each layer, cut alone, does to the model's outputs, at every form and rank.
 
     Each layer takes about ``points`` runs a form, from the layer on where X is one batch and that gives the
-    same. Every measurement runs on one thread, so that the numbers do not depend on ``n_jobs``. Each process
-    takes two copies of the model, about 80 m n bytes for the layer at hand, and the outputs for X.
+    same. Every measurement runs on one thread, and from the state of torch's generator at the call, so that
+    the numbers do not depend on ``n_jobs`` and what a model draws is not taken for harm. Each process takes
+    two copies of the model, about 80 m n bytes for the layer at hand, and the outputs for X.
 
     Args:
         model: Any module that returns a tensor, or that first of all; it is not changed.
@@ -100,22 +102,14 @@ def measure_harm(
         _checks.no_samples()
     inputs, sizes = [batch.inputs for batch in data], [len(batch) for batch in data]
 
-    def average(outputs: Sequence[Any], dense: Sequence[Any], where: str) -> float:
-        total = 0.0
-        for n, after, before in zip(sizes, outputs, dense, strict=True):
-            told = how(after, before)
-            value = _checks.number(told, "measure(outputs, dense)", f"a number >= 0 {where}")
-            if not value >= 0:
-                _checks.value_error("measure(outputs, dense)", value, f"a number >= 0 {where}")
-            total += n * value
-        return total / samples
-
+    average = functools.partial(_average, how, sizes)
+    own = torch.get_default_dtype(), torch.get_rng_state()  # what a process has of its own
     jobs = (
-        delayed(_measured)(model, name, inputs, average, points, None if moments is None else moments[name])
-        for name in views
+        delayed(_as_here)(*own, type(view), model, name, inputs, average, points, (moments or {}).get(name))
+        for name, view in views.items()
     )
     found, runs = {}, 0
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
+    results = in_parallel(jobs, n_jobs)
     with tqdm(views, desc="harm", unit="layer", leave=False, delay=1.0) as bar:
         for name, (layer, took) in zip(bar, results, strict=True):
             bar.set_postfix_str(f"{name}, {took} runs")
@@ -123,7 +117,38 @@ def measure_harm(
     return Harm(found, named, samples, runs, moments is not None)
 
 
-@plainly()
+def _average(
+    how: Measure, sizes: Sequence[int], outputs: Sequence[Any], dense: Sequence[Any], where: str
+) -> float:
+    """The mean over all samples, of batches of these sizes."""
+    total = 0.0
+    for n, after, before in zip(sizes, outputs, dense, strict=True):
+        told = how(after, before)
+        value = _checks.number(told, "measure(outputs, dense)", f"a number >= 0 {where}")
+        if not value >= 0:
+            _checks.value_error("measure(outputs, dense)", value, f"a number >= 0 {where}")
+        total += n * value
+    return total / sum(sizes)
+
+
+@plainly()  # one at a time in a process, whose threads share all that is set here
+def _as_here(
+    dtype: torch.dtype,
+    state: Tensor,
+    kind: type[LayerView],
+    model: nn.Module,
+    name: str,
+    *told: Any,
+) -> tuple[LayerHarm, int]:
+    """As the caller's process measures it: its default dtype, random numbers, and view of the layer."""
+    layer = model.get_submodule(name)
+    if type(find_view(layer)) is not kind:  # registered in a notebook, say
+        layer_view.register(type(layer), kind)
+    with default_dtype(dtype), torch.random.fork_rng([]):
+        torch.set_rng_state(state)
+        return _measured(model, name, *told)
+
+
 @torch.no_grad()
 def _measured(
     model: nn.Module,

@@ -2,13 +2,15 @@
 
 W_r = W_{r-1} + s_r u_r v_r^T, so the layer's output obeys y_r = y_{r-1} + (x v_r) s_r u_r^T: one rank-1
 update a rank instead of a product, after one SVD. What runs before the layer is run once. Where that is not
-what the cut model computes (it is tried at both ends), every rank is cut and run as a whole.
+what the cut model computes (it is tried at both ends), every rank is cut and run as a whole. A model that
+draws random numbers draws the same ones at every rank.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -88,7 +90,8 @@ class Replay:
         """The model's output where this is the layer's."""
         self.layer.forward = lambda *_, **__: output()  # hooks stay in force
         try:
-            return call(self.model, fresh(self._given))
+            with _draws_put_back():
+                return call(self.model, fresh(self._given))
         finally:
             del self.layer.forward  # else the model holds what holds it, and is freed late
 
@@ -125,7 +128,8 @@ class Replay:
         handles += [module.register_forward_hook(finished) for module in modules]
         self.layer.forward = reached
         try:
-            output = call(self.model, fresh(self._given))
+            with _draws_put_back():
+                output = call(self.model, fresh(self._given))
         finally:
             for handle in handles:
                 handle.remove()
@@ -135,6 +139,12 @@ class Replay:
                 if module not in again | hooked:
                     module.forward = lambda *_, value=value, **__: value.clone()
         return output
+
+
+def _draws_put_back() -> AbstractContextManager[None]:
+    """A model that draws random numbers draws the same at each rank, and the caller's are those he had."""
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.random.fork_rng(range(torch.cuda.device_count() if used else 0))
 
 
 def _state(model: nn.Module) -> list[tuple[int, int]]:
@@ -187,7 +197,8 @@ class NestedOutputs:
         return [replay.run(lambda: new(replay.inputs[0].clone()))]
 
     def _run(self, model: nn.Module) -> list[Any]:
-        return [call(model, fresh(inputs)) for inputs in self._data]
+        with _draws_put_back():
+            return [call(model, fresh(inputs)) for inputs in self._data]
 
     def _agrees(self) -> bool:
         """Whether the quick way gives the whole model at full rank, and the cut one at rank 1."""

@@ -1,8 +1,10 @@
 """Measured harm against the cut model run as a whole, and ranks chosen by it against brute force."""
 
+import copy
 import importlib
 import itertools
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,16 @@ from oracles import Lambda, snapshot
 from torch import nn
 from zoo import ZOO, case
 
-from lowrank_utils import Harm, allocate_ranks, calibrate, compress, compress_within, measure_harm
+from lowrank_utils import (
+    Harm,
+    allocate_ranks,
+    calibrate,
+    compress,
+    compress_within,
+    low_rank_approximation,
+    measure_harm,
+)
+from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.network.harm import HarmCurve, harm_options
 from lowrank_utils.network.measure import kl_divergence
 
@@ -138,9 +149,92 @@ def test_saved_and_read_again(tmp_path):
         assert allocate_ranks(net, budget, harm=again) == allocate_ranks(net, budget, harm=harm)
 
 
-def test_processes_change_no_number():
+BACKENDS = ("loky", "threading", "multiprocessing")  # the last gives its results all at the end
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_processes_change_no_number(backend):
     net, X = conv_net(), torch.randn(20, 2, 6, 6)
-    assert measure_harm(net, X, points=3, n_jobs=2) == measure_harm(net, X, points=3)
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        assert measure_harm(net, X, points=3) == measure_harm(net, X, points=3, n_jobs=1)
+
+
+class Noisy(nn.Module):
+    """Draws random numbers, in eval mode too, before and after its second layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        h = torch.relu(self.b(h + 0.1 * torch.randn_like(h)))
+        return self.c(h + 0.1 * torch.randn_like(h))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_model_draws_is_no_harm(whole):
+    torch.manual_seed(0)
+    net, X = Noisy().double(), torch.randn(20, 8, dtype=torch.float64)
+    state = torch.get_rng_state()
+    data = X if whole else list(X.split(7))
+    harm = measure_harm(net, data, points=None)
+    assert torch.equal(torch.get_rng_state(), state)
+    for backend in BACKENDS:
+        with joblib.parallel_config(backend=backend, n_jobs=2):
+            assert measure_harm(net, data, points=None) == harm
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def run(model):
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            return torch.cat([model(x) for x in ([X] if whole else data)])
+
+    for name in "abc":
+        for i, value in harm.layers[name].curves[0].measured.items():
+            small = copy.deepcopy(net)
+            layer = small.get_submodule(name)
+            layer.weight.data = low_rank_approximation(layer.weight, i + 1)
+            wanted = float((run(small) - run(net)).square().sum()) / len(X)
+            assert value == pytest.approx(wanted, rel=1e-9)
+
+
+class Halved(nn.Module):
+    """A layer of one's own: y = x W^T / 2, with numbers of the default dtype in its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(7, 7)), None
+
+    def forward(self, x):
+        return x @ (self.weight.T @ (torch.eye(7) / 2))
+
+
+def test_a_process_knows_the_callers_dtype_and_layers():
+    """As in a notebook, whose classes are sent by value and whose views are registered nowhere else."""
+
+    class Own(Halved):
+        __module__ = "__main__"
+
+        def forward(self, x):
+            return super().forward(x)
+
+    class OwnView(LayerView):
+        __module__ = "__main__"
+
+        @property
+        def weight(self):
+            return self.layer.weight.detach() / 2
+
+    layer_view.register(Own, OwnView)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        net, X = nn.Sequential(Own(), nn.ReLU(), nn.Linear(7, 7)), torch.randn(20, 7)
+        assert measure_harm(net, X, n_jobs=2) == measure_harm(net, X)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_threads_are_given_back(monkeypatch):
