@@ -241,3 +241,36 @@ def test_an_encoder_that_leaves_out_padded_rows(layer):
         small = compress(model, {layer: rank})
         with torch.no_grad():
             assert score == pytest.approx(float((small(*samples).argmax(1) == y).double().mean())), rank
+
+
+@pytest.mark.parametrize("size", [20, 7])
+def test_what_a_model_draws_is_the_same_at_every_rank(size):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            h = self.a(x + torch.rand_like(x))
+            return self.b(h + torch.rand_like(h))
+
+    torch.manual_seed(0)
+    net, X, y = Noisy().double(), torch.randn(20, 6, dtype=torch.float64), torch.randint(0, 3, (20,))
+    data = [(X[i : i + size], y[i : i + size]) for i in range(0, 20, size)]
+    state = torch.get_rng_state()
+
+    def accuracy(model):
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            return sum(int((model(x).argmax(1) == labels).sum()) for x, labels in data) / len(X)
+
+    wanted = {}
+    for r in range(1, 7):
+        small = copy.deepcopy(net)
+        small.a.weight.data = truncated(net.a.weight, r)
+        wanted[r] = accuracy(small)
+    baseline = accuracy(net)
+    torch.set_rng_state(state)
+    found = find_rank(net, "a", data, max_drop=0.1, max_rank=6)
+    assert found.curve == wanted and found.baseline == baseline
+    assert torch.equal(torch.get_rng_state(), state)
