@@ -38,7 +38,11 @@ class _Detached(TorchFunctionMode):
 def copied(things: Things) -> Things:
     """A deep copy; what was one tensor is one again, and one with a history is copied without it."""
     with torch.inference_mode(False), _Detached():
-        return copy.deepcopy(things)
+        made = copy.deepcopy(things)
+    for p in made.parameters() if isinstance(made, nn.Module) else ():
+        if not p.is_leaf:  # of a part from torch.jit, which torch copies as a function of the old one's
+            p.detach_().requires_grad_()
+    return made
 
 
 def replaced(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:

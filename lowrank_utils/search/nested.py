@@ -121,7 +121,8 @@ class Replay:
                 self.shape = output.shape
             return output
 
-        modules = list(self.model.modules())
+        # a part from torch.jit takes no hook
+        modules = [m for m in self.model.modules() if not isinstance(m, torch.jit.ScriptModule)]
         hooks = {m for m in modules if m._forward_hooks or m._forward_pre_hooks}
         hooked = {m for m in modules if hooks & set(m.modules())}  # a hook may do what a replay would not
         handles = [module.register_forward_pre_hook(started) for module in modules]

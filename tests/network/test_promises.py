@@ -24,6 +24,7 @@ from lowrank_utils import (
     measure_harm,
     recalibrate_norms,
     to_plain,
+    train_nn,
     unpack_attention,
 )
 
@@ -303,3 +304,29 @@ def test_a_compiled_model_answers_by_its_own_layers_names():
     for name, call in calls.items():
         assert call(compiled) == call(net), name
     assert list(compiled.state_dict()) == [f"_orig_mod.{key}" for key in net.state_dict()]  # as it was
+
+
+@pytest.mark.parametrize("made", [torch.jit.script, lambda part: torch.jit.trace(part, torch.ones(2, 8))])
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_part_from_torch_jit_is_a_part_like_any_other(made):
+    torch.manual_seed(0)
+    part = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    plain = nn.Sequential(nn.Linear(8, 8), part, nn.Linear(8, 4))
+    net = copy.deepcopy(plain)
+    net[1] = made(part)
+    X, y, chosen = torch.randn(40, 8), torch.randint(0, 4, (40,)), ["0", "2"]
+    moments = calibrate(plain, X, y, layers=chosen)
+    for name, seen in calibrate(net, X, y, layers=chosen).items():
+        assert torch.allclose(seen.gradient, moments[name].gradient, rtol=1e-5)
+    calls = {
+        "find_rank": lambda m: find_rank(m, "2", X, y, max_drop=0.1).curve,
+        "measure_harm": lambda m: measure_harm(m, X, layers=chosen).layers,
+        "cascade": lambda m: str(cascade(m, {"0": 2}, X, moments)[0]),
+        "compress_within": lambda m: str(compress_within(m, X, y, max_drop=0.3, steps=3, layers=chosen)[1]),
+    }
+    for name, call in calls.items():
+        assert call(net) == call(plain), name
+    small, before = compress(net, {"0": 2}), snapshot(plain)
+    train_nn(small, X, y, epochs=2)
+    assert all(p.is_leaf and p.grad is not None for p in small.parameters())
+    assert snapshot(plain) == before and all(p.grad is None for p in net.parameters())
