@@ -16,6 +16,8 @@ from lowrank_utils.layers.views import LayerView, layer_view
 class ConvView(LayerView):
     """A convolution: W (m, n K) applied to the patches under its kernel, one row for each place."""
 
+    can_pivot = False
+
     @property
     def weight(self) -> Tensor:
         """W, (m, n K), K the size of the kernel."""

@@ -40,6 +40,7 @@ class LayerView:
     """
 
     by_itself = True  # whether the layer takes part where none is named
+    can_pivot = True  # whether a PivotedLinear can stand in its place
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
@@ -138,6 +139,7 @@ class TableView(LayerView):
     """``nn.Embedding``: W (d, v) applied to rows that are one-hot, so that it is the table transposed."""
 
     by_itself = False
+    can_pivot = False
 
     @property
     def weight(self) -> Tensor:

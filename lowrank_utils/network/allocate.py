@@ -47,21 +47,22 @@ def layer_options(
     for name, seen in views.items():
         W = seen.weight
         m, n = W.shape
+        pivots = pivoted and seen.can_pivot
         share = 1.0 if moments is None else moments[name].rows / moments[name].samples  # rows of a sample
         if harm is not None:
             if harm.layers[name].shape != (m, n):
                 _checks.value_error("harm", harm.layers[name].shape, f"of {name!r}, which is {m} x {n}")
-            options[name] = harm_options(harm.layers[name], rows=share if by_macs else None, pivoted=pivoted)
+            options[name] = harm_options(harm.layers[name], rows=share if by_macs else None, pivoted=pivots)
         elif moments is not None:  # the losses of a sample's rows add up
             found = weighted_factors(W, moments[name]) if factors is None else checked(factors, name, seen)
             S = found.S.cpu().numpy() * share**0.5
-            options[name] = rank_options((m, n), S, rows=share if by_macs else 1.0, pivoted=pivoted)
+            options[name] = rank_options((m, n), S, rows=share if by_macs else 1.0, pivoted=pivots)
         elif forms := seen.forms():
             options[name] = form_options(m * n, forms)
         else:
             S = singular_values(W).cpu().numpy()
             S = S / max(float(np.linalg.norm(S)), np.finfo(float).tiny)
-            options[name] = rank_options((m, n), S, pivoted=pivoted)
+            options[name] = rank_options((m, n), S, pivoted=pivots)
     return options
 
 
@@ -112,7 +113,8 @@ def allocate_ranks(
         moments: ``{layer: Moments}``; only these layers are then ranked, the others are left alone.
         factors: ``{layer: weighted_factors(W, moments)}``, where they are at hand, beside the moments.
         cost: ``"params"``, or ``"macs"`` (needs moments, which know how many rows each layer sees).
-        pivoted: Count r(m + n - r) numbers a layer, as ``PivotedLinear`` holds, instead of r(m + n).
+        pivoted: Count r(m + n - r) numbers a layer, as ``PivotedLinear`` holds, instead of r(m + n), but for
+            convolutions and embeddings, which have no such form.
         layers: Names of the layers that take part; by default all that can.
         skip: Names of those that do not.
         harm: From ``measure_harm``, with the same moments if any: its losses take the place of the tails.
@@ -124,8 +126,8 @@ def allocate_ranks(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If the budget does not even hold the cheapest ranks, moments or factors are missing, or
-            ``harm`` or the factors are of another model.
+        ValueError: If the budget does not even hold the cheapest ranks, moments or factors are missing, the
+            factors are of another weight, or ``harm`` is of layers of other shapes.
 
     Example:
         >>> allocate_ranks(nn.Sequential(nn.Linear(64, 64)), budget=0.5)

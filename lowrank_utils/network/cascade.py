@@ -72,7 +72,7 @@ def cascade(
         moments: From ``calibrate``, whose order is that of the calls; gives G.
         factors: ``{dotted name: weighted_factors(W, moments)}``, where they are at hand; only the first layer
             that is cut has use for its own.
-        pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
+        pivoted: As in ``compress``.
         ridge: Pull towards W, in units of C's mean diagonal, > 0; None: of each layer, that of least error
             where each half of the data is fitted and the other one judges. Ask for it where rows are few;
             with many, one ridge of 0.3 to 1 may serve the model better: a layer's error is not the model's.

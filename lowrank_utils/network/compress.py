@@ -44,7 +44,8 @@ def compress(
         moments: ``{dotted name: Moments}`` of the layers to be compressed, from ``calibrate``.
         factors: ``{dotted name: weighted_factors(W, moments)}`` of those layers, where they are at hand; in
             the place of ``moments``.
-        pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n).
+        pivoted: Store r(m + n - r) numbers in a ``PivotedLinear`` instead of r(m + n), but for convolutions
+            and embeddings, which have no such form.
         layers: For one rank: names of the layers that take part; by default all that can.
         skip: For one rank: names of those that do not.
         calibration: Samples, or batches, without labels, on which the statistics of batch norms are brought
@@ -103,5 +104,6 @@ def _replaced(
                 _checks.value_error("moments", sorted(moments), f"there for layer {name!r}")
             new[name] = cut(layer, weighted_factors(W, moments[name]), r, layer.bias, pivoted=pivoted)
         else:
-            new[name] = layer.low_rank(*balanced_factors(W, r), layer.bias, pivoted=pivoted)
+            A, B = balanced_factors(W, r)
+            new[name] = layer.low_rank(A, B, layer.bias, pivoted=pivoted and layer.can_pivot)
     return replaced(model, new)

@@ -49,8 +49,8 @@ def checked(factors: Mapping[str, WeightedFactors], name: str, layer: LayerView)
 def cut(
     layer: LayerView, factors: WeightedFactors, rank: int, bias: Tensor | None, *, pivoted: bool = False
 ) -> nn.Module:
-    """The layer at this rank; ``bias`` is the full layer's."""
+    """The layer at this rank, pivoted if that is asked for and it can be; ``bias`` is the full layer's."""
     A, B, change = factors.at(rank)
     if bias is not None or bool(change.any()):  # a layer without a bias has none if it would be zero
         bias = change if bias is None else bias + change
-    return layer.low_rank(A, B, bias, pivoted=pivoted)
+    return layer.low_rank(A, B, bias, pivoted=pivoted and layer.can_pivot)

@@ -71,7 +71,7 @@ def compress_within(
         refit: Fit each layer to what the ones before it became (``cascade``), which keeps more.
         stretch: How far a refit may stretch a weight (``cascade``). At 1 you can train on what is returned at
             rates that a plain truncation bears too; None gives smaller networks, for when you will not train.
-        pivoted: Store r(m + n - r) numbers a layer (``PivotedLinear``).
+        pivoted: Store r(m + n - r) numbers a layer (``PivotedLinear``), but for convolutions and embeddings.
         steps: Budgets tried in each of the two rounds.
         loss: A callable(outputs, batch) -> scalar for the moments, where the labels are no classes.
         layers: Names of the layers that take part; by default all that can.

@@ -9,6 +9,8 @@ from torch import nn
 
 from lowrank_utils import (
     LowRankConv,
+    PivotedLinear,
+    accuracy,
     allocate_ranks,
     calibrate,
     cascade,
@@ -17,6 +19,7 @@ from lowrank_utils import (
     conv_options,
     count_params,
 )
+from lowrank_utils.network.allocate import layer_options
 
 
 def smooth_net():
@@ -176,3 +179,39 @@ def test_other_layers_have_no_forms():
         compress(net, {"0": ("kernel", 2)})
     with pytest.raises(ValueError, match="^form="):
         compress(nn.Conv1d(4, 4, 3), {"": ("odd", 2)})
+
+
+@pytest.mark.parametrize("how", ["by data", "refitted", "by weights", "by harm"])
+def test_linear_layers_are_pivoted_beside_convolutions_that_cannot_be(how):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv1d(4, 12, 5), nn.ReLU(), nn.Flatten(), nn.Linear(72, 20), nn.ReLU(), nn.Linear(20, 5)
+    ).double()
+    X = torch.randn(60, 4, 10, dtype=torch.float64)
+    y = net(X).argmax(1)
+    options = {"refit": how == "refitted", "harm": "measured" if how == "by harm" else None}
+    given = {"metric": lambda model: accuracy(model, X, y)} if how == "by weights" else {}
+    data = () if how == "by weights" else (X, y)
+    small, report = compress_within(net, *data, max_drop=0.3, pivoted=True, steps=4, **options, **given)
+    assert report.feasible and report.params == (count_params(net), count_params(small))
+    kinds = {nn.Conv1d: LowRankConv, nn.Linear: PivotedLinear}
+    told = {row.layer: row for row in report.layers}
+    for name in ("0", "3", "5"):
+        old, new, row = net.get_submodule(name), small.get_submodule(name), told[name]
+        assert type(new) is (kinds[type(old)] if row.rank is not None else type(old))
+        bias = new.out_features if isinstance(new, nn.Linear | PivotedLinear) else new.out_channels
+        assert row.params == sum(p.numel() for p in new.parameters()) - bias  # what the budget counted
+    assert any(row.rank is not None for row in report.layers)
+
+
+def test_a_rank_of_a_convolution_by_data_costs_both_factors():
+    net = nn.Sequential(nn.Conv1d(4, 12, 5), nn.Flatten(), nn.Linear(72, 20))
+    moments = calibrate(net, torch.randn(50, 4, 10))
+    options = layer_options(net, moments, pivoted=True)
+    ranks = np.arange(1, 13)
+    costs = {"0": ranks * (12 + 20), "2": np.arange(1, 21) * (92 - np.arange(1, 21))}
+    for name, dense in (("0", 240), ("2", 1440)):
+        assert list(options[name].costs) == [*costs[name][costs[name] < dense], dense]
+    for how in ({"moments": moments}, {}):
+        small = compress(net, {"0": 3, "2": 3}, pivoted=True, **how)
+        assert isinstance(small[0], LowRankConv) and isinstance(small[2], PivotedLinear)
