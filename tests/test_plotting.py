@@ -79,6 +79,14 @@ def test_it_draws_where_it_is_told(name):
     ax.figure.canvas.draw()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_colour_bar_stands_beside_its_map_whatever_figure_is_current():
+    figure = Figure()
+    ax = figure.subplots()
+    plotting.block_map(BLOCKS, label="share kept", ax=ax)
+    assert figure.axes[1].get_ylabel() == "share kept" and plt.get_fignums() == []
+
+
 def test_decision_chart_has_a_box_for_each_text_and_both_answers():
     ax = plotting.decision_chart(QUESTIONS, "Go")
     texts = [text.get_text() for text in ax.texts if text.get_text()]
@@ -188,9 +196,19 @@ def test_decision_regions_have_half_a_unit_of_margin():
     assert limits == pytest.approx([float(w) for w in wanted])
 
 
+@pytest.mark.filterwarnings("error")
+def test_decision_regions_of_samples_with_a_gradient():
+    net, X = nn.Linear(4, 3), PETALS.clone().requires_grad_()
+    axes = [plotting.decision_regions(net, A, KINDS) for A in (X, PETALS)]
+    assert X.requires_grad and X.grad is None
+    assert axes[0].get_xlim() == axes[1].get_xlim() and axes[0].get_ylim() == axes[1].get_ylim()
+    for drawn, plain in zip(axes[0].collections, axes[1].collections, strict=True):
+        assert np.array_equal(drawn.get_offsets(), plain.get_offsets())
+
+
 def test_more_ratio_curves_than_markers():
     _, ax = plt.subplots()
-    plotting.ratio_curves([1.0, 2.0], {str(i): [i, i] for i in range(9)}, "time", ax)
+    assert plotting.ratio_curves([1.0, 2.0], {str(i): [i, i] for i in range(9)}, "time", ax) is ax
     assert len(ax.lines) == 10
 
 

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
@@ -53,7 +52,7 @@ def block_map(values: Mapping[str, float], *, label: str, ax: Axes | None = None
     ax.set_yticks(range(len(rows)), rows)
     ax.set_xlabel("block")
     ax.grid(False)
-    bar = plt.colorbar(shown, ax=ax, label=label)
+    bar = ax.figure.colorbar(shown, ax=ax, label=label)  # plt's is the current figure's
     bar.ax.yaxis.set_minor_locator(NullLocator())
     return ax
 

@@ -45,6 +45,7 @@ def decision_regions(
         ValueError: If a class that is drawn has no name.
     """
     a, b = columns
+    X = X.detach()  # nobody asked for its gradient
     low, high = X[:, columns].min(0).values - 0.5, X[:, columns].max(0).values + 0.5
     u, v = (torch.linspace(float(low[i]), float(high[i]), 200, dtype=X.dtype) for i in (0, 1))
     grid = (X.new_zeros(X.shape[1]) if at is None else at.to(X)).repeat(200 * 200, 1)
@@ -127,7 +128,7 @@ def band(x: Sequence[float], runs: Tensor, *, label: str | None = None, ax: Axes
     return ax
 
 
-def ratio_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], title: str, ax: Axes) -> None:
+def ratio_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], title: str, ax: Axes) -> Axes:
     """Time factored / dense against rank / break-even rank; dashed: what parameters and MACs do.
 
     Args:
@@ -140,6 +141,7 @@ def ratio_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], titl
         ax.plot(x, values, marker=MARKERS[i % len(MARKERS)], ms=4, label=name)
     ax.axline((1, 1), slope=1, color="black", ls="--", lw=1, label="parameters, MACs")
     ax.set(title=title, xlabel="rank / break-even rank", ylabel="time, factored / dense")
+    return ax
 
 
 def strip(
