@@ -40,7 +40,7 @@ def long_run(
             on what ran before it.
         settings: Seeds, ranks, names: each with a text of its own.
         again: Those of the settings that are computed now; at least one.
-        rel_tol: Largest relative difference between a number and the stored one.
+        rel_tol: Largest relative difference between a number and the stored one, up to 1.
         abs_tol: Largest absolute difference.
 
     Returns:
@@ -48,15 +48,18 @@ def long_run(
         lists and keys texts, computed or read.
 
     Raises:
-        TypeError: If a result holds anything but numbers, texts, None, lists, tuples and dicts.
+        TypeError: If a result holds anything but numbers, texts, None, lists, tuples and dicts, or a
+            tolerance is no number.
         ValueError: If two settings have the same text, ``again`` is empty or not among the settings, a
-            setting is not in the file, or a number differs from the stored one.
+            setting is not in the file, a number differs from the stored one, or a tolerance is out of range.
 
     Example:
         >>> long_run("squares", lambda n: n**2, [1, 2, 3], again=[1, 2, 3])
         {1: 1, 2: 4, 3: 9}
     """
     settings = list(settings)
+    rel_tol = _checks.real(rel_tol, "rel_tol", low=0.0, high=1.0)
+    abs_tol = _checks.real(abs_tol, "abs_tol", low=0.0)
     mode = _checks.choice(os.environ.get(MODE, ""), MODE, ("", "check", "write"))
     now = set(settings if mode else again)
     _checks.long_run_settings(settings, now)

@@ -131,6 +131,15 @@ def test_bad_settings(asked, settings, again, said):
     assert asked == []
 
 
+@pytest.mark.parametrize("name", ["rel_tol", "abs_tol"])
+@pytest.mark.parametrize("bad", [-1e-3, math.nan, math.inf, "1e-3", True])
+def test_a_bad_tolerance_is_refused_before_the_run(asked, monkeypatch, name, bad):
+    write(monkeypatch, "roots", root([]), SEEDS)
+    with pytest.raises((TypeError, ValueError), match=f"^{name}=.* must be a finite number >= 0"):
+        long_run("roots", root(asked), SEEDS, again=[0], **{name: bad})
+    assert asked == []
+
+
 @pytest.mark.parametrize("value", [torch.tensor(1.0), {1.5}, object()], ids=["tensor", "set", "object"])
 def test_results_are_plain_numbers(asked, value):
     with pytest.raises(TypeError, match=r"run's result=.* must be numbers, texts, lists, tuples or dicts"):
