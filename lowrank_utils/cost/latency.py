@@ -39,7 +39,7 @@ def measure_latency(
 
     Raises:
         TypeError: If ``model`` is no ``nn.Module``.
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or anything is on the meta device, where nothing is computed.
 
     Example:
         >>> measure_latency(nn.Linear(4, 10), torch.zeros(1, 4), min_run_time_s=0.01) > 0
@@ -52,6 +52,8 @@ def measure_latency(
     small.eval()
     before, times_s = torch.get_num_threads(), list[float]()
     places = [*small.parameters(), *small.buffers(), *inputs]
+    if any(isinstance(t, Tensor) and t.is_meta for t in places):
+        _checks.value_error("model", model, "on a device that computes, as its inputs are, and not on meta")
     torch.set_num_threads(threads)
     try:
         with generators_kept():  # how often a model that draws is called, hangs on the clock

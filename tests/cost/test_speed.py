@@ -67,6 +67,14 @@ def test_latency_waits_in_each_timed_call(monkeypatch):
 
 
 @pytest.mark.parametrize("measure", [measure_latency, measure_speed])
+def test_what_computes_nothing_has_no_speed(measure):
+    model, threads = nn.Linear(4, 3, device="meta"), torch.get_num_threads()
+    with pytest.raises(ValueError, match=r"^model=Linear must be on a device that computes"):
+        measure(model, torch.ones(2, 4, device="meta"), threads=threads + 1)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("measure", [measure_latency, measure_speed])
 def test_inputs_stay_as_they_are_where_the_model_works_in_place(measure):
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(40, 3))
     x = torch.randn(4, 40)
