@@ -35,6 +35,15 @@ def labelled(X: object, y: object) -> None:
         raise ValueError(f"y has {len(y)} labels, but must have one for each of the {len(X)} samples of X")
 
 
+def classes_last(outputs: torch.Size, labels: torch.Size) -> None:
+    """Check that the outputs of maps cannot have their classes on the second axis, where torch has them."""
+    if len(outputs) > 3 and outputs[:-1] == labels == outputs[:1] + outputs[2:]:
+        told = f"outputs of shape {tuple(outputs)} and labels of shape {tuple(labels)}"
+        raise ValueError(
+            f"{told} must be (..., C), but may be (N, C, ...): give a metric or a loss of your own"
+        )
+
+
 def stacked(nets: object, X: Tensor, y: Tensor) -> None:
     """Check that ``nets`` are K modules of one architecture without buffers, and X and y hold K sets."""
     if not isinstance(nets, list | tuple) or not all(isinstance(net, nn.Module) for net in nets):

@@ -193,5 +193,6 @@ def cross_entropy(outputs: Any, batch: Batch, temperature: float = 1.0) -> Tenso
     if not classes or y.is_floating_point():
         told = f"outputs of shape {shape} and labels of shape {tuple(y.shape)} and dtype {y.dtype}"
         raise ValueError(f"{told} must be logits (..., C), C >= 2, and integers (...), or loss must be given")
+    _checks.classes_last(outputs.shape, y.shape)
     scores = outputs.reshape(-1, shape[-1]) / temperature
     return nn.functional.cross_entropy(scores, y.reshape(-1).long(), reduction="sum", ignore_index=IGNORED)

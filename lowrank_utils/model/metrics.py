@@ -68,6 +68,7 @@ def accuracy_of(scores: Tensor, y: Tensor) -> float:
         y = y[..., 0]
     if scores.shape[:-1] != y.shape:
         raise ValueError(f"y of shape {tuple(y.shape)} must match the logits' {tuple(scores.shape[:-1])}")
+    _checks.classes_last(scores.shape, y.shape)
     if bool(scores.isnan().any()):
         raise ValueError(f"net(X) of shape {tuple(scores.shape)} has nan in it; an accuracy needs numbers")
     if scores.shape[-1] == 1 and not bool(((y == 0) | (y == 1) | (y == IGNORED)).all()):
@@ -131,14 +132,15 @@ def accuracy(net: nn.Module, X: Any, y: Any = None) -> float:
     one logit, mean((net(X) > 0) == y).
 
     Args:
-        net: Classifier, (N, ...) -> (N, C), or (N, T, C) for tokens.
+        net: Classifier, (N, ...) -> (N, C), or (N, T, C) for tokens: the classes are on the last axis, not on
+            the second, as for torch's cross-entropy.
         X: Samples (N, ...): a tensor, a tuple of arguments, a mapping of named ones; or an iterable of
             batches ``(inputs, labels)``.
         y: Labels (N,), or (N, T) with -100 where there is none.
 
     Raises:
         TypeError: If X or y is of the wrong type.
-        ValueError: If X is empty or y does not match.
+        ValueError: If X is empty, y does not match, or the logits' two last axes may be either.
 
     Example:
         >>> accuracy(nn.Identity(), torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0]))

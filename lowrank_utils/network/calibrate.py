@@ -46,7 +46,7 @@ def calibrate(
     copy of the model, and one batch with its activations and its rows in float64.
 
     Args:
-        model: Any module; with labels and no ``loss`` it returns logits (N, C) or (N, T, C).
+        model: Any module; with labels and no ``loss`` it returns logits (N, C) or (N, T, C), classes last.
         X: Samples (N, ...): a tensor, a tuple of arguments, a mapping of named ones; or an iterable of
             batches, of inputs or of pairs ``(inputs, labels)``.
         y: Labels (N,), or (N, T) for tokens, -100 where there is none.

@@ -111,6 +111,20 @@ def test_the_same_data_in_every_shape(name):
         assert torch.allclose(small.get_submodule(prefix + "0").weight, dense[0].weight, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(5, 4, 4, 4), (3, 3, 3, 3, 3)])
+def test_maps_whose_classes_may_be_on_two_axes_are_refused(shape):
+    """Torch's own layout, which elsewhere the shapes refuse; here the classes would be taken for places."""
+    maps, y = torch.randn(shape), torch.zeros(shape[:-1]).long()
+    conv = {4: nn.Conv2d, 5: nn.Conv3d}[len(shape)](shape[1], shape[1], 1)
+    for scores in (accuracy, calibrate):
+        with pytest.raises(ValueError, match=r"must be \(..., C\), but may be \(N, C, ...\): give a metric"):
+            scores(conv, maps, y)
+    last = torch.randn(5, 4, 3, 4)  # no doubt here
+    assert accuracy(nn.Identity(), last, last.argmax(-1)) == 1.0
+    tokens = torch.randn(5, 4, 4)  # nor, by the documentation, here
+    assert accuracy(nn.Identity(), tokens, tokens.argmax(-1)) == 1.0
+
+
 def test_unlabelled_batches_and_two_rows():
     wanted = calibrate(NET, X[:4], target="inputs")["0"]
     for data in ([X[:2], X[2:4]], iter([X[:2], X[2:4]]), DataLoader(TensorDataset(X[:4]), batch_size=2)):
