@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from lowrank_utils import _checks
 from lowrank_utils.cost.macs import generators_kept
+from lowrank_utils.layers.copying import copied
 from lowrank_utils.search.parallel import default_dtype, in_parallel
 
 Point = dict[str, Any]
@@ -82,8 +83,8 @@ def sweep(
     share its generators, so they run one task at a time, and so does a sweep within a task.
 
     Args:
-        task: Called with the point's values by name. For processes of their own it must be a function of a
-            module, and what it closes over is sent along.
+        task: Called with copies of the point's values, by name. For processes of their own it must be a
+            function of a module, and what it closes over is sent along.
         axes: ``{name: values}``; the last axis varies fastest. Values print as the same in every process:
             numbers, texts, functions, classes, objects with a ``__repr__`` of their own.
         n_jobs: Processes, as in ``joblib.Parallel``; None for what ``joblib.parallel_config`` says, else one.
@@ -141,10 +142,17 @@ def _tried(
         for calls in range(1, retries + 2):
             _start(seed)
             try:
-                return task(**point), "", calls
+                return task(**_own(point)), "", calls
             except Exception as raised:
                 error = f"{type(raised).__name__}: {raised}"
     return None, error, retries + 1
+
+
+def _own(point: Point) -> Point:
+    """The values as the caller gave them: another task, or another try, may have changed its own."""
+    with contextlib.suppress(TypeError):  # what cannot be copied, such as a lock, is handed on
+        return copied(point)
+    return point
 
 
 @contextlib.contextmanager

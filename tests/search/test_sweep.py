@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import random
 import subprocess
 import sys
@@ -226,6 +227,31 @@ def test_threads_share_the_generators_and_give_the_same(task):
     with joblib.parallel_config(backend="threading", n_jobs=4):
         assert sweep(task, {"seed": range(4)}).values == wanted
     assert torch.equal(torch.get_rng_state(), before[0]) and torch.get_num_threads() == before[1]
+
+
+def trained(net, sizes, seed):
+    """A task that changes what it is given."""
+    sizes.pop()
+    with torch.no_grad():
+        net.weight += torch.randn_like(net.weight)
+    return net.weight.tolist(), list(sizes), 1 / sizes.count(3)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_task_has_values_of_its_own(n_jobs):
+    net = torch.nn.Linear(3, 2)
+    before, axes = net.weight.tolist(), {"net": [net], "sizes": [[1, 3, 2], [1, 2]], "seed": [0, 1, 2]}
+    found = sweep(trained, axes, n_jobs=n_jobs)
+    assert net.weight.tolist() == before and axes["sizes"] == [[1, 3, 2], [1, 2]]
+    assert found.points[0]["net"] is net and found.points[5]["sizes"] == [1, 2]
+    assert set(found.failed) == {3, 4, 5}  # also when it is tried again
+    for i in range(3):
+        one = {name: [value] for name, value in found.points[i].items()}
+        assert sweep(trained, one).values == (found.values[i],) and found.values[i][1] == [1, 3]
+
+
+def test_what_cannot_be_copied_is_handed_on():
+    assert sweep(lambda of, seed: of.sqrt(4.0), {"of": [math], "seed": [0]}).values == (2.0,)
 
 
 class Flaky:
