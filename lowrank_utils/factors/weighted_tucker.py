@@ -45,8 +45,8 @@ def weighted_tucker2(
         damping: Sigma becomes Sigma + damping tr(Sigma) / (n K) I: what no patch has shown counts a little.
 
     Raises:
-        TypeError: If W is no floating tensor or ``rank`` no pair of integers.
-        ValueError: If W is not finite, Sigma does not fit it, or a number is out of range.
+        TypeError: If W or Sigma is no floating tensor or ``rank`` no pair of integers.
+        ValueError: If one is not finite, Sigma does not fit W, or a number is out of range.
 
     Reference:
         Kalle et al. 2025; Izenman 1975.
@@ -61,6 +61,7 @@ def weighted_tucker2(
     rounds = _checks.integer(rounds, "rounds", low=0)
     tolerance = _checks.real(tolerance, "tolerance", low=0.0)
     damping = _checks.real(damping, "damping", low=0.0, open_low=True)
+    covariance = _checks.matrix(covariance, "covariance")
     V = leading_svd(unfolding(W, "input"), r_in)[0].double()  # (n, r_in)
     scale = float(W.abs().max()) or 1.0
     problem = _Problem(W.double().flatten(2) / scale, covariance, damping)

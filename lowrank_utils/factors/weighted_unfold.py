@@ -67,8 +67,8 @@ def weighted_kernel_factors(W: Tensor, rank: Rank, form: str, covariance: Tensor
         As ``factor_shapes`` says, in W's dtype and on its device, new storage.
 
     Raises:
-        TypeError: If W is no floating tensor or ``rank`` no integer (or pair of integers).
-        ValueError: If W is not finite, Sigma does not fit it, or an argument is out of range.
+        TypeError: If W or Sigma is no floating tensor or ``rank`` no integer (or pair of integers).
+        ValueError: If one is not finite, Sigma does not fit W, or an argument is out of range.
 
     Reference:
         Mirsky 1960 (the weighted problem's optimum); Kalle et al. 2025 (tucker2).
@@ -85,6 +85,7 @@ def weighted_kernel_factors(W: Tensor, rank: Rank, form: str, covariance: Tensor
     rank = _checks.kernel_rank(rank, form, largest_rank(W.shape, form))
     m, n = W.shape[:2]
     size = W[0].numel()
+    covariance = _checks.matrix(covariance, "covariance")
     if covariance.shape != (size, size):
         _checks.value_error("covariance", covariance, f"of shape ({size}, {size}), the numbers in a patch")
     if isinstance(rank, tuple):

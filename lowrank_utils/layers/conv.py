@@ -120,7 +120,7 @@ class LowRankConv(nn.Module):
 
         Raises:
             TypeError: If ``conv`` is no convolution or ``rank`` no integer (or pair of integers).
-            ValueError: If an argument is out of range or the weight is not finite.
+            ValueError: If an argument is out of range, or the weight or a moment is not finite.
             ImportError: If ``form`` is "cp" and tensorly is not installed.
 
         Reference:
@@ -141,7 +141,11 @@ class LowRankConv(nn.Module):
             if conv.groups > 1:
                 _checks.value_error("groups", conv.groups, "1 where there are moments")
             kernels = weighted_kernel_factors(conv.weight, rank, form, moments.covariance)
-            lost = (conv.weight - compose(kernels, form)).flatten(1).double() @ moments.mean  # (m,)
+            mean, size = moments.mean.double(), conv.weight[0].numel()
+            if mean.shape != (size,) or not bool(mean.isfinite().all()):
+                limit = f"finite and of shape ({size},), the numbers in a patch"
+                _checks.value_error("moments.mean", mean, limit)
+            lost = (conv.weight - compose(kernels, form)).flatten(1).double() @ mean  # (m,)
             if bias is not None or bool(lost.any()):  # a layer without a bias has none if it would be zero
                 bias = (lost if bias is None else bias + lost).to(conv.weight.dtype)
         layer = cls(

@@ -185,6 +185,13 @@ ONES = torch.ones(4, 2, 3)
         ((ONES, (5, 2), torch.eye(6)), {}, ValueError, "rank[0]=5 must be an integer from 1 to 4"),
         ((ONES, (4, 3), torch.eye(6)), {}, ValueError, "rank[1]=3 must be an integer from 1 to 2"),
         ((ONES, (1, 1), torch.eye(2)), {}, ValueError, "must be of shape (6, 6)"),
+        (
+            (ONES, (1, 1), torch.eye(6) * torch.nan),
+            {},
+            ValueError,
+            "covariance of shape (6, 6) has 36 entries",
+        ),
+        ((ONES, (1, 1), torch.eye(6).long()), {}, TypeError, "must be of a floating dtype"),
         ((ONES * torch.nan, (1, 1), torch.eye(6)), {}, ValueError, "24 entries that are nan or inf"),
         ((ONES, (1, 1), torch.eye(6)), {"rounds": -1}, ValueError, "rounds=-1 must be"),
         ((ONES, (1, 1), torch.eye(6)), {"rounds": 1.0}, TypeError, "rounds=1.0 must be"),

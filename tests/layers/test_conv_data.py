@@ -1,5 +1,7 @@
 """LowRankConv by moments: the outputs' error on the samples themselves, and the bias that keeps the mean."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,15 @@ def test_impossible_requests():
         with pytest.raises(ValueError) as caught:
             LowRankConv.from_conv(*args, moments=seen)
         assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_moments_with_a_mean_that_is_none(form):
+    """It goes into the bias alone, where a nan would be found by the first output."""
+    conv, x = layer_and_data(*SETTINGS[2])
+    seen = calibrate(conv, x, target="inputs")[""]
+    for mean in (seen.mean * torch.nan, seen.mean[1:], seen.mean[None]):
+        with pytest.raises(
+            ValueError, match=r"^moments.mean=.* must be finite and of shape \(24,\), the numbers"
+        ):
+            LowRankConv.from_conv(conv, FORMS[form], form, moments=dataclasses.replace(seen, mean=mean))
