@@ -1,7 +1,7 @@
 """Error wording in one place: every message names the argument, its value and the limit."""
 
 from lowrank_utils._checks.kernels import convolution, kernel, kernel_form, kernel_rank
-from lowrank_utils._checks.tensors import classes_last, labelled, matrix, module, stacked
+from lowrank_utils._checks.tensors import classes_last, computes_alike, labelled, matrix, module, stacked
 from lowrank_utils._checks.values import choice, integer, number, rank, real, sizes
 from lowrank_utils._checks.words import (
     finite_in,
@@ -18,6 +18,7 @@ from lowrank_utils._checks.words import (
 __all__ = [
     "choice",
     "classes_last",
+    "computes_alike",
     "convolution",
     "finite_in",
     "integer",

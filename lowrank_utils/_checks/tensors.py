@@ -71,6 +71,15 @@ def stacked(nets: object, X: Tensor, y: Tensor) -> None:
         raise ValueError("nets must have a parameter that requires a gradient; all are frozen")
 
 
+def computes_alike(i: int, alone: Tensor, stacked: Tensor) -> None:
+    """Check that net i computes by itself what nets[0] does with its parameters, but for rounding."""
+    room = torch.finfo(stacked.dtype).eps ** 0.5 * float(stacked.abs().max())
+    if alone.shape != stacked.shape or not bool((alone - stacked).abs().max() <= room):
+        raise ValueError(
+            f"nets[{i}] must compute what nets[0] does with the parameters of nets[{i}]; an attribute differs"
+        )
+
+
 def _form(net: nn.Module) -> object:
     """What two nets of one architecture have in common: of torch's own parts their settings too."""
     parts = [

@@ -33,8 +33,8 @@ def train_nets(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If ``nets``, X and y do not match, a net has buffers, two share a parameter, or a number
-            is out of range.
+        ValueError: If ``nets``, X and y do not match, a net has buffers or computes something else than the
+            first, two share a parameter, or a number is out of range.
 
     Example:
         >>> nets = [nn.Linear(1, 2) for _ in range(3)]
@@ -49,6 +49,10 @@ def train_nets(
     trained = [values for values in params.values() if values.requires_grad]
 
     scores_of = vmap(lambda params, samples: functional_call(nets[0], params, (samples,)))
+    with torch.no_grad():
+        for i, scores in enumerate(scores_of(params, X.clone())):
+            if bool(scores.isfinite().all()):
+                _checks.computes_alike(i, nets[i](X[i].clone()), scores)
     history = torch.empty(epochs, len(nets))
     for epoch in tqdm(range(epochs), desc="train", unit="epoch", leave=False, delay=1.0):
         scores = scores_of(params, X.clone()).movedim(-1, 1)  # (K, C, N); a net may work in place

@@ -242,6 +242,35 @@ def test_what_is_frozen_stays_as_it_is_and_the_rest_is_trained():
         assert torch.allclose(net[2].weight, one[2].weight, rtol=1e-12, atol=1e-13)
 
 
+class Sharp(nn.Linear):
+    def __init__(self, k):
+        super().__init__(4, 3, dtype=torch.float64)
+        self.k, self.seed = k, int(k)
+
+    def forward(self, input):
+        return self.k * super().forward(input) if self.k < 9 else super().forward(input)
+
+
+def test_nets_that_compute_something_else_are_not_trained_as_the_first():
+    X, y = problems()
+    nets = [Sharp(k) for k in (1.0, 1.0, 5.0)]
+    before = [snapshot(net) for net in nets]
+    with pytest.raises(
+        ValueError, match=r"^nets\[2\] must compute what nets\[0\] does with the parameters of"
+    ):
+        train_nets(nets, X, y, epochs=2)
+    assert [snapshot(net) for net in nets] == before
+    assert train_nets([Sharp(k) for k in (9.0, 10.0, 11.0)], X, y, epochs=2).isfinite().all()  # says nothing
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nets_of_lower_precision_are_not_mistaken_for_others(dtype):
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(200, 300), nn.Tanh(), nn.Linear(300, 3)).to(dtype) for _ in range(20)]
+    X, y = 5 * torch.randn(20, 50, 200, dtype=dtype), torch.randint(0, 3, (20, 50))
+    assert train_nets(nets, X, y, epochs=1).isfinite().all()
+
+
 TWICE = net_of()
 WITH_RELU = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
 HALF_FROZEN = net_of()
