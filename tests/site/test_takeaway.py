@@ -425,7 +425,7 @@ def test_without_chromium_one_line_says_so(tmp_path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_the_download_is_the_readers_notebook(new_page, address, path):
     tab = new_page()
-    tab.route("**/mathjax/**", lambda route: route.abort())  # half of the time, for formulas nobody looks at
+    tab.route("**/mathjax/**", lambda route: route.abort())  # a quarter of the time, for formulas unseen
     tab.goto(f"{address}/book/{path.stem}.html")
     tab.locator(".dropdown-download-buttons > button").click()
     with tab.expect_download() as waiting:
