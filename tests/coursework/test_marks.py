@@ -282,7 +282,8 @@ def test_a_diagnosis_may_be_written_in_other_letters(course_of: Courses) -> None
         {letter: f"{name} " for letter, name in right.items()},
         {f" {letter}": name.title() for letter, name in right.items()},
     ):
-        assert points(course.answered(review=f"diagnosis = {spelt}"))["review-test"] == 5
+        notebook = filled(course.blank, {"review": f"diagnosis = {spelt}"})  # the other answers take seconds
+        assert points(course.mark(notebook))["review-test"] == 5
 
 
 def test_guide_has_the_rubric() -> None:

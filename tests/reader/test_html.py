@@ -52,8 +52,8 @@ def test_nothing_is_raw(exported, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_axe_finds_nothing(browser, exported, name):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+def test_axe_finds_nothing(new_page, exported, name):
+    page = new_page(viewport={"width": 1280, "height": 900})
     page.goto(exported(name).as_uri())
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     found = page.evaluate(

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bs4 import BeautifulSoup
+from parsed import parsed
 
 import lowrank_utils
 from lowrank_utils import exercises, plotting
@@ -56,20 +56,20 @@ def methods(cls):
     return found
 
 
-def parsed(site, name):
-    return BeautifulSoup((site / "book" / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+def document(site, name):
+    return parsed(site / "book" / f"{name}.html")
 
 
 @pytest.fixture(scope="module")
 def groups(site):
-    """The article of each page of definitions."""
-    return {name: parsed(site, name).find("article") for name in GROUPS}
+    """The article of each page of definitions: a copy, from which tests take formulas."""
+    return {name: copy.copy(document(site, name).find("article")) for name in GROUPS}
 
 
 @pytest.fixture(scope="module")
 def summary(site):
     """What the overview says of each name: page and one line."""
-    rows = parsed(site, "api").select("table.autosummary tr")
+    rows = document(site, "api").select("table.autosummary tr")
     return [
         (*row.find("a")["href"].split("#"), row.find_all("td")[1].get_text(" ", strip=True)) for row in rows
     ]
@@ -179,7 +179,7 @@ def test_types_are_linked_to_their_public_names(definitions):
 
 
 def test_every_reference_is_linked_to_the_bibliography(site, groups):
-    works = {node["id"] for node in parsed(site, "bibliography").find_all("div", class_="citation")}
+    works = {node["id"] for node in document(site, "bibliography").find_all("div", class_="citation")}
     total = 0
     for page in groups.values():
         for field in [dt for dt in page.find_all("dt") if dt.get_text().startswith("Reference")]:

@@ -1,6 +1,6 @@
 """The built pages in a real browser: nothing leaves the site, the maths is drawn, axe-core finds nothing.
 
-Each page is loaded once over http and once from a file; the tests look at what was seen there.
+Each page is loaded once from a file and once over http; the tests look at what was seen there.
 """
 
 import functools
@@ -90,6 +90,11 @@ ZIPPED = {".html", ".css", ".js", ".svg"}
 def load(browser, url):
     """Open a page; return it with its requests and with what it complained of."""
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    return page, *follow(page, url)
+
+
+def follow(page, url):
+    """Go to an address; return the requests for it, and what was complained of."""
     requests, complaints = [], []
 
     def watch(route):
@@ -98,13 +103,14 @@ def load(browser, url):
         own = target.startswith(("data:", "file:")) or urlsplit(target).netloc == urlsplit(url).netloc
         route.continue_() if own else route.abort()
 
+    page.unroute_all()
     page.route("**/*", watch)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.goto(url)
     page.wait_for_function(DRAWN)
     page.evaluate("() => document.fonts.ready")
-    return page, requests, complaints
+    return requests, complaints
 
 
 def axe(page, options):
@@ -165,20 +171,29 @@ def look(page):
     return found, hidden, wide
 
 
+def drawn(page, requests, complaints):
+    """What a page asked for and complained of, and its formulas: drawn, drawn as broken, and sources."""
+    return {
+        "requests": requests,
+        "complaints": complaints,
+        "maths": page.locator("mjx-container").count(),
+        "broken": page.locator("mjx-merror, [data-mjx-error]").count(),
+        "source": page.locator("span.math, div.math").count(),
+    }
+
+
 @pytest.fixture(scope="module")
 def visit(browser, address, site):
-    """Function that returns what was seen on a page, loading it once."""
+    """Function that returns what was seen on a page, from a file and then over http, loading it once each.
+
+    One tab does both, each with an origin and so with a storage of its own: a tab takes as long as a page.
+    """
 
     @functools.cache
     def visit(name):
-        page, requests, complaints = load(browser, f"{address}/{name}.html")
-        seen = {
-            "requests": requests,
-            "complaints": complaints,
-            "maths": page.locator("mjx-container").count(),
-            "broken": page.locator("mjx-merror, [data-mjx-error]").count(),
-            "source": page.locator("span.math, div.math").count(),
-        }
+        page, *told = load(browser, (site / f"{name}.html").as_uri())
+        file = drawn(page, *told)
+        seen = drawn(page, *follow(page, f"{address}/{name}.html")) | {"file": file}
         seen["faults"], seen["hidden"], seen["wide"] = look(page)
         page.close()
         return seen
@@ -186,14 +201,16 @@ def visit(browser, address, site):
     return visit
 
 
+@functools.cache
+def sent(path):
+    """Bytes that a server with gzip sends for a file; the pages share most of theirs."""
+    data = path.read_bytes()
+    return len(gzip.compress(data)) if path.suffix in ZIPPED else len(data)
+
+
 def weight(site, requests):
     """Bytes that a server with gzip sends for these requests."""
-    total = 0
-    for url in requests:
-        path = site / urlsplit(url).path.lstrip("/")
-        data = path.read_bytes()
-        total += len(gzip.compress(data)) if path.suffix in ZIPPED else len(data)
-    return total
+    return sum(sent(site / urlsplit(url).path.lstrip("/")) for url in requests)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -232,12 +249,11 @@ def test_is_light(visit, site, name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_works_from_a_file(browser, site, name):
-    page, requests, complaints = load(browser, (site / f"{name}.html").as_uri())
-    assert [r for r in requests if not r.startswith("file:")] == []
-    assert complaints == []
-    assert page.locator("mjx-container").count() >= page.locator("span.math, div.math").count()
-    page.close()
+def test_works_from_a_file(visit, name):
+    seen = visit(name)["file"]
+    assert [r for r in seen["requests"] if not r.startswith("file:")] == []
+    assert seen["complaints"] == []
+    assert seen["maths"] >= seen["source"]
 
 
 def test_search_works_offline(browser, site):
@@ -281,8 +297,8 @@ def test_the_same_pale_text_is_measured_once_and_another_is_not_missed(browser):
         ("<pre class='scrolls more-right' tabindex=0 role=group aria-label=Code>LONG</pre>", None),
     ],
 )
-def test_a_phone_notices_what_it_cannot_reach(browser, html, complaint):
-    page = browser.new_page(viewport={"width": 390, "height": 900})
+def test_a_phone_notices_what_it_cannot_reach(new_page, html, complaint):
+    page = new_page(viewport={"width": 390, "height": 900})
     page.set_content(
         f"<body><main class='bd-main bd-article'>{html.replace('LONG', 'x' * 200)}</main></body>"
     )

@@ -87,14 +87,14 @@ MIDDLES = "all => all.map((e) => e.getBoundingClientRect()).map((b) => (b.left +
 
 
 @pytest.fixture
-def show(browser, tmp_path):
+def show(new_page, tmp_path):
     """Function that opens explorers in a page from a file; no request but for the page may be made."""
     pages, complaints, requests = [], [], []
 
     def show(*explorers, **looks):
         path = tmp_path / "page.html"
         path.write_text(PAGE.format("\n".join(e._repr_html_() for e in explorers)), encoding="utf-8")
-        page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}} | looks)
+        page = new_page(**{"viewport": {"width": 1280, "height": 900}} | looks)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         page.on("request", lambda r: requests.append(r.url))

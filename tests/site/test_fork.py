@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import nbformat
 import pytest
 import yaml
-from bs4 import BeautifulSoup
+from parsed import parsed
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -74,8 +74,8 @@ def fork(tmp_path_factory):
     return root / "_build" / "html"
 
 
-def parsed(built, name):
-    return BeautifulSoup((built / "book" / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+def document(built, name):
+    return parsed(built / "book" / f"{name}.html")
 
 
 def addresses(page):
@@ -87,7 +87,7 @@ def addresses(page):
 
 @pytest.mark.parametrize("name", ["intro", "run", "01_baseline_net"])
 def test_a_fork_that_changes_nothing_opens_itself(fork, name):
-    found = addresses(parsed(fork, name))
+    found = addresses(document(fork, name))
     assert len(found) >= 5
     assert other_addresses("\n".join(found), FORK, name) == []
     if name.startswith("01"):
@@ -98,14 +98,14 @@ def test_a_fork_that_changes_nothing_opens_itself(fork, name):
 
 def test_every_page_of_this_site_names_this_repository(site):
     for path in (site / "book").glob("*.html"):
-        assert other_addresses("\n".join(addresses(parsed(site, path.stem))), BUILT, path.name) == []
+        assert other_addresses("\n".join(addresses(parsed(path))), BUILT, path.name) == []
 
 
 def test_the_cell_for_colab(site, fork):
     """It is one cell: an installation of this package, with an extra that it has, from the right address."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for built, url in ((site, BUILT), (fork, FORK)):
-        (cell,) = [pre.text for pre in parsed(built, "run").find_all("pre") if "git+" in pre.text]
+        (cell,) = [pre.text for pre in document(built, "run").find_all("pre") if "git+" in pre.text]
         line, weights = cell.strip().split(" && ")
         assert weights.startswith("pip install -q --no-deps ")  # tests/test_setup.py looks at the version
         *command, what = shlex.split(line)

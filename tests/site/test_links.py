@@ -4,13 +4,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from bs4 import BeautifulSoup
+from parsed import parsed
 
 
 def dead(root: Path) -> list[str]:
     """Addresses on the pages of a site that lead nowhere within it."""
     paths = [path for path in root.rglob("*.html") if "_static" not in path.parts]  # the theme's templates
-    pages = {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in paths}
+    pages = {path: parsed(path) for path in paths}
     names = {p: {n.get(k) for n in page.find_all(True) for k in ("id", "name")} for p, page in pages.items()}
     wrong = []
     for path, page in pages.items():

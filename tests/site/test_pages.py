@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import yaml
-from bs4 import BeautifulSoup
+from parsed import parsed
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ DOCUMENTS = sorted(p.stem for p in (ROOT / "book").iterdir() if p.suffix in {".m
 
 def soup(site, name):
     """Parsed page of a document."""
-    return BeautifulSoup((site / "book" / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+    return parsed(site / "book" / f"{name}.html")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
