@@ -45,7 +45,7 @@ def _why_not_least(W: Tensor, b: Tensor, x: Tensor, h: Tensor) -> str:
     dx, dh = x - mu, h - nu
     best = torch.linalg.lstsq(dx, dh).solution.T  # (m, n)
     through_zero = torch.linalg.lstsq(x, h).solution.T
-    n, samples = x.shape[1], len(x)
+    samples = len(x)
     C, K = dx.T @ dx / samples, dh.T @ dx / samples
 
     def same(A: Tensor, B: Tensor) -> bool:
@@ -67,8 +67,9 @@ def _why_not_least(W: Tensor, b: Tensor, x: Tensor, h: Tensor) -> str:
         if same(b, nu):
             return "the weight is right; the bias is E[h] minus what W* makes of E[x']."
         return "the weight is right; the bias is not E[h] - W* E[x']."
-    ridge = torch.linalg.solve(C + 1e-3 * C.trace() / n * torch.eye(n).to(C), K, left=False)
-    if same(W, ridge):
+    rest = K - W @ C  # with a ridge t it is t W, as W (C + t I) = K
+    t = float((rest * W).sum() / W.square().sum().clamp_min(1e-30))
+    if t > 0 and bool((rest - t * W).norm() <= 1e-3 * rest.norm()):
         return "that has a ridge in it; this exercise asks for plain least squares."
     return "another weight fits the outputs better on the data tried."
 
@@ -88,7 +89,7 @@ def _refit(answer: object) -> str | None:
         error = (h - x @ W.T - b).square().sum()
         design = torch.cat([x, torch.ones_like(x[:, :1])], 1)  # an oracle of its own: x and a column of ones
         least = (h - design @ torch.linalg.lstsq(design, h).solution).square().sum()
-        if not bool(error <= least * (1 + 1e-6)):
+        if not bool(error <= least * (1 + 1e-10)):  # single precision adds 1e-11, a ridge of 1e-5 more
             return _why_not_least(W, b, x, h)
     return None
 

@@ -104,8 +104,10 @@ def allocate_ranks(
     what the loss of the whole model rises by, so tails of different layers can be added. That holds for
     small losses. Where a budget cuts a chain deep, try ``norm=2`` too, the least sum_l loss_l^2, in which
     the largest counts most, and one rank for all layers. (Over 26 budgets of classifiers of three and five
-    layers, refitted, squares were half a point behind the sum at worst, and up to 34 ahead; on a sentence
-    encoder, whose layers each add to what came before, one to two points behind.)
+    layers, from 1.3 % of the weights on, refitted, squares were half a point behind the sum at worst; where
+    they were more than two points ahead, up to 34, they chose one rank. At 0.9 % they were 14 points behind
+    one rank, and 3 behind the sum; on a sentence encoder, whose blocks add to what came before, one to two
+    behind the sum.)
 
     Args:
         model: Any module.

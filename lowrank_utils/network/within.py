@@ -83,7 +83,7 @@ def compress_within(
         mask: A callable(inputs) -> (N, T), as in ``calibrate``: which positions of a batch count.
         residual: Of layers before a sum, which module reads what they are added to, for the refit:
             ``residual_connections``.
-        norm: As in ``allocate_ranks``; 2 for a chain that you cut deep.
+        norm: As in ``allocate_ranks``, which says where 2 is worth a try.
 
     Returns:
         The new model and a ``Report``, which prints as a table.

@@ -77,12 +77,15 @@ def half_centred(x, h):
     return W, h.mean(0) - W @ x.mean(0)
 
 
-def ridged(x, h):
-    dx, dh = x - x.mean(0), h - h.mean(0)
-    C = dx.T @ dx / len(x)
-    C = C + 1e-3 * C.diagonal().mean() * torch.eye(len(C)).to(C)
-    W = torch.linalg.solve(C, dh.T @ dx / len(x), left=False)
-    return W, h.mean(0) - W @ x.mean(0)
+def ridged(ridge):
+    def answer(x, h):
+        dx, dh = x - x.mean(0), h - h.mean(0)
+        C = dx.T @ dx / len(x)
+        C = C + ridge * C.diagonal().mean() * torch.eye(len(C)).to(C)
+        W = torch.linalg.solve(C, dh.T @ dx / len(x), left=False)
+        return W, h.mean(0) - W @ x.mean(0)
+
+    return answer
 
 
 def in_place(x, h):
@@ -178,6 +181,14 @@ def by_p(a, b, n_train, n_test):
     return "undecided" if p >= 0.05 else "a" if d.mean() > 0 else "b"
 
 
+def by_scipy(a, b, n_train, n_test):
+    """The interval of scipy, which is nan for an error of 0."""
+    d = a - b
+    error = float(d.std()) * (1 / len(d) + n_test / n_train) ** 0.5
+    low, high = t.interval(0.95, len(d) - 1, float(d.mean()), error)
+    return "a" if low > 0 else "b" if high < 0 else "undecided"
+
+
 def in_points(a, b, n_train, n_test):
     return verdict(100 * a, 100 * b, n_train, n_test)
 
@@ -244,6 +255,7 @@ ANSWERS = [
     right("7.1", "numpy", by_numpy),
     right("7.1", "sample covariances", unbiased),
     right("7.1", "single precision", single),
+    right("7.1", "all in single precision", lambda x, h: refit(x.float(), h.float())),
     right("7.1", "parameters of a layer", lambda x, h: [torch.nn.Parameter(part) for part in refit(x, h)]),
     right("7.2", "SVD of the product", balanced),
     right("7.2", "rotated", rotated),
@@ -252,6 +264,7 @@ ANSWERS = [
     right("7.2", "float32", lambda A, B: tuple(x.float() for x in balanced(A, B))),
     right("7.3", "differences", verdict),
     right("7.3", "interval", by_interval),
+    right("7.3", "interval of scipy", by_scipy),
     right("7.3", "p-value", by_p),
     right("7.3", "points", in_points),
     right("7.3", "numpy text", lambda *match: np.str_(verdict(*match))),
@@ -268,7 +281,8 @@ ANSWERS = [
     wrong("7.1", "covariance only", covariance_only, "multiply by the inverse"),
     wrong("7.1", "multiplied by the covariance", not_inverted, "its inverse is needed"),
     wrong("7.1", "inputs not centred", half_centred, "centre x' too"),
-    wrong("7.1", "ridge", ridged, "ridge"),
+    wrong("7.1", "ridge", ridged(1e-3), "ridge"),
+    wrong("7.1", "small ridge", ridged(1e-5), "ridge"),
     wrong("7.1", "in place", in_place, "changes its argument x"),
     wrong("7.1", "twice the weight", lambda x, h: tuple(2 * part for part in refit(x, h)), "another weight"),
     wrong("7.1", "nan", lambda x, h: tuple(part * float("nan") for part in refit(x, h)), "finite"),
