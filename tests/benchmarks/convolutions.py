@@ -185,9 +185,11 @@ def pitch_distilled() -> list[Row]:
     harm, dense, rows = measure_harm(net, some[:50], layers=CONVS, measure="kl"), right(net, x, cents), []
     for share, room in ((0.25, 1.2), (0.15, 4.7)):
         measured, by_energy = (allocate_ranks(net, share, layers=CONVS, harm=h) for h in (harm, None))
+        even = allocate_ranks(net, share, layers=CONVS, norm=16)
         small = compress(net, measured, calibration=some)
         nets = {
             "by energy": compress(net, by_energy, calibration=some),
+            "even energies (norm=16)": compress(net, even, calibration=some),
             "kernel form, equal shares": same_share(net, share, "kernel"),
             "Tucker-2": same_share(net, share, "tucker2"),
             "channel SVD": same_share(net, share, "channel"),

@@ -128,9 +128,24 @@ def ranks_of(
     return ranks
 
 
-def same_share(net: nn.Module, share: float, form: str) -> nn.Module:
-    """Every convolution in this form, at the largest rank within the same share of its numbers."""
-    return compress(net, ranks_of(net, share, form))
+def equal_shares(net: nn.Module, share: float, form: str) -> dict[str, tuple[str, Rank]]:
+    """The same share of each layer's numbers, raised until the budget is spent: ranks are rounded down."""
+    params = {
+        (name, o.form, o.rank): o.params
+        for name in CONVS
+        for o in conv_options(net.get_submodule(name)).options
+    }
+    every = sum(net.get_submodule(name).weight.numel() for name in CONVS)  # type: ignore[union-attr]
+    for nominal in range(round(400 * share) + 20, 0, -1):
+        ranks = ranks_of(net, nominal / 400, form)
+        if sum(params[name, *pick] for name, pick in ranks.items()) <= share * every:
+            return ranks
+    raise ValueError(f"no equal shares of {form} within {share:.0%}")
+
+
+def same_share(net: nn.Module, share: float, form: str, calibration: Tensor | None = None) -> nn.Module:
+    """Every convolution in this form, at the same share of its numbers."""
+    return compress(net, equal_shares(net, share, form), calibration=calibration)
 
 
 def detector() -> Crepe:
@@ -153,25 +168,28 @@ def live(net: Crepe) -> Crepe:
 
 
 def pitch_by_draw() -> list[Row]:
-    """Measured harm on seven draws of fifty tones, against equal shares of the kernel form; live numbers."""
+    """Measured harm on seven draws of fifty tones, against two rules that need no data; live numbers."""
     net, (x, cents) = live(detector()), tones(3000, seed=1)
     draws = [tones(50, seed)[0] for seed in range(3, 10)]
     harms = [measure_harm(net, some, layers=CONVS, measure="kl") for some in draws]
     dense, rows = right(net, x, cents), []
-    for share, floor in ((0.5, -1.0), (0.35, 0.5), (0.25, 4.0), (0.15, None)):
-        equal, gains, forms = ranks_of(net, share, "kernel"), [], []
+    for share, floor in ((0.5, -1.0), (0.35, 0.5), (0.25, -3.0), (0.15, None)):
+        equal = equal_shares(net, share, "kernel")
+        even = allocate_ranks(net, share, layers=CONVS, norm=16)
+        named: list[list[float]] = [[], [], []]
+        forms = []
         for some, harm in zip(draws, harms, strict=True):
             picks = allocate_ranks(net, share, harm=harm)
-            nets = (compress(net, each, calibration=some) for each in (picks, equal))
-            ours, theirs = (right(small, x, cents) for small in nets)
-            gains.append(ours - theirs)
-            forms.append(f"{ours:.0f} ({picks['conv2'][0]})")  # type: ignore[index]
-        mean = sum(gains) / len(gains)
-        claim = f"pitch detector, {share:.0%} of live numbers, measured harm over equal shares, seven draws"
-        told = f"{mean:+.1f} points on average, from {min(gains):+.1f} to {max(gains):+.1f}"
-        peer = f"equal shares {theirs:.1f} % with the last draw's norms, dense {dense:.1f} %; by draw, and "
-        peer += f"the form of conv2: {', '.join(forms)}"
-        rows.append(Row(claim, told, peer, mean, floor, shown="{:+.1f} points", table="accuracy"))
+            for found, plan in zip(named, (picks, equal, even), strict=True):
+                found.append(right(compress(net, plan, calibration=some), x, cents))
+            forms.append(f"{named[0][-1]:.0f} ({picks['conv2'][0]})")  # type: ignore[index]
+        ours, theirs, evenly = (sum(found) / len(found) for found in named)
+        gains = [a - b for a, b in zip(named[0], named[2], strict=True)]
+        claim = f"pitch detector, {share:.0%} of live numbers, measured harm over even energies, seven draws"
+        told = f"{ours - evenly:+.1f} points on average, from {min(gains):+.1f} to {max(gains):+.1f}"
+        peer = f"even energies (norm=16) {evenly:.1f} %, equal shares {theirs:.1f} %, dense {dense:.1f} %; "
+        peer += f"by draw, and the form of conv2: {', '.join(forms)}"
+        rows.append(Row(claim, told, peer, ours - evenly, floor, shown="{:+.1f} points", table="accuracy"))
     return rows
 
 
@@ -182,12 +200,19 @@ def pitch_detector() -> list[Row]:
     dense, rows = right(net, x, cents), []
     for share, room in ((0.5, 0.7), (0.35, 1.7), (0.25, 4.2)):
         by_energy, measured = (allocate_ranks(net, share, layers=CONVS, harm=h) for h in (None, harm))
+        even = allocate_ranks(net, share, layers=CONVS, norm=16)
         ours = right(compress(net, measured, calibration=unlabelled), x, cents)
         others = {
             "norms left": right(compress(net, measured), x, cents),
             "by energy": right(compress(net, by_energy), x, cents),
             "by energy, norms brought back": right(
                 compress(net, by_energy, calibration=unlabelled), x, cents
+            ),
+            "even energies (norm=16), norms brought back": right(
+                compress(net, even, calibration=unlabelled), x, cents
+            ),
+            "kernel form, equal shares, norms brought back": right(
+                same_share(net, share, "kernel", unlabelled), x, cents
             ),
             "channel SVD": right(same_share(net, share, "channel"), x, cents),
             "Tucker-2": right(same_share(net, share, "tucker2"), x, cents),
