@@ -109,6 +109,11 @@ def allocate_ranks(
     one rank, and 3 behind the sum; on a sentence encoder, whose blocks add to what came before, one to two
     behind the sum.)
 
+    Shares of energy are no losses of the model, and their sum has no such reason: on those classifiers, by
+    weights alone over 14 budgets, squares were half a point behind it at worst and up to 36 ahead, and on a
+    pitch detector's convolutions 1 to 24 ahead. There ``norm=16``, about the same share in every layer, was
+    better still; on the classifiers, whose heads are narrow, it was up to 14 points behind the sum.
+
     Args:
         model: Any module.
         budget: Share of the linear layers' weights (or MACs) to keep, in (0, 1].
