@@ -97,9 +97,18 @@ def logits_of(net: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([net(part) for part in x.split(500)])
 
 
+def multiplied_out(net: nn.Module) -> nn.Module:
+    """The same function, several times as quick: each low-rank convolution as its one dense kernel."""
+    same = copy.deepcopy(net)
+    for name, layer in net.named_modules():
+        if isinstance(layer, LowRankConv):
+            same.set_submodule(name, layer.to_conv())
+    return same
+
+
 def right(net: nn.Module, x: Tensor, cents: Tensor) -> float:
     """Per cent of tones within 50 cents."""
-    return named(logits_of(net, x), cents)
+    return named(logits_of(multiplied_out(net), x), cents)
 
 
 def named(logits: Tensor, cents: Tensor) -> float:
