@@ -1,8 +1,8 @@
 """Plugin: what each notebook's kernel took under nbval. Too much memory is an error; a table ends the run.
 
-Binder gives 2 GB, of which a chapter may take 1.75. The time is the processor's, over all threads (a chapter
-uses one): a busy machine changes it least. It still differs between machines, and one of half the speed is no
-fault of a chapter, so its limit is loose.
+Binder gives 2 GB, of which a chapter may take 1.8: the server of JupyterLab takes 0.11. The time is the
+processor's, over all threads (a chapter uses one): a busy machine changes it least. It still differs between
+machines, and one of half the speed is no fault of a chapter, so its limit is loose.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-MEMORY_GB = 1.75  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.70
+MEMORY_GB = 1.8  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.74
 NOISE_GB = 0.5  # rounding noise holds arrays of the size of those that it moves; chapter 9 had up to 2.18
 LONG_GB = 0.1  # a long run that is whole holds the results of all its settings; chapter 9 then had 1.75
 CPU_SECONDS = 250  # chapter 9 takes 75 to 90; processors with AVX2 alone took up to twice as long as that
