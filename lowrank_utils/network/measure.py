@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lowrank_utils import _checks
+from lowrank_utils.cost.macs import generators_kept
 from lowrank_utils.factors.moments import Moments
 from lowrank_utils.factors.svd import singular_values
 from lowrank_utils.factors.unfold import Rank
@@ -144,7 +145,7 @@ def _as_here(
     layer = model.get_submodule(name)
     if type(find_view(layer)) is not kind:  # registered in a notebook, say
         layer_view.register(type(layer), kind)
-    with default_dtype(dtype), torch.random.fork_rng([]):
+    with default_dtype(dtype), generators_kept():
         torch.set_rng_state(state)
         return _measured(model, name, *told)
 

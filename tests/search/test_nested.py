@@ -3,6 +3,7 @@
 import copy
 import gc
 
+import numpy as np
 import pytest
 import torch
 from oracles import DTYPES, eps, full_outputs, outputs_by_truncation, snapshot, truncated, with_spectrum
@@ -274,3 +275,24 @@ def test_what_a_model_draws_is_the_same_at_every_rank(size):
     found = find_rank(net, "a", data, max_drop=0.1, max_rank=6)
     assert found.curve == wanted and found.baseline == baseline
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_numpys_draws_are_the_same_at_every_rank_too():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.a(x) + torch.from_numpy(np.random.standard_normal((len(x), 3)))
+
+    torch.manual_seed(0)
+    net, X = Noisy().double(), torch.randn(20, 6, dtype=torch.float64)
+    noise = torch.from_numpy(np.random.RandomState(1).standard_normal((20, 3)))
+    np.random.seed(1)
+    outputs = NestedLayer(net, "a").outputs([X])
+    U, S, Vh = torch.linalg.svd(net.a.weight.detach(), full_matrices=False)
+    for r in (1, 2, 3):
+        wanted = X @ ((U[:, :r] * S[:r]) @ Vh[:r]).T + net.a.bias.detach() + noise
+        torch.testing.assert_close(outputs.at(r)[0], wanted, rtol=0, atol=1e-12)
+    assert np.random.standard_normal() == float(noise[0, 0])
