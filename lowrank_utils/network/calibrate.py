@@ -19,6 +19,7 @@ from lowrank_utils.layers.which import hooked_input, some_layers_of
 from lowrank_utils.model.batches import Batch, Loss, batches, call, cross_entropy
 from lowrank_utils.model.padding import Mask, counted, mask_of
 from lowrank_utils.network.inputs import Inputs
+from lowrank_utils.network.squares import Squares
 
 
 def calibrate(
@@ -99,10 +100,10 @@ def calibrate(
     names = some_layers_of(model, layers=layers, skip=skip)
     small = copied(model).eval().requires_grad_(False)
     found: dict[str, Moments] = {}
-    inputs = Inputs(found)
+    inputs, squares = Inputs(found), dict[str, Squares]()
     for name in names:
         small.get_submodule(name).register_forward_hook(
-            _recorder(name, inputs), with_kwargs=True, prepend=True
+            _recorder(name, inputs, squares.setdefault(name, Squares())), with_kwargs=True, prepend=True
         )
     samples = 0
     with plainly():
@@ -133,6 +134,7 @@ def calibrate(
         _checks.finite_in(name, "inputs", moments.mean)
         moments.samples = samples
         if moments.gradient is not None:
+            squares[name].finish(moments.gradient)
             _checks.finite_in(name, "gradients", moments.gradient)
             moments.gradient /= moments.rows * directions
             if target is None and not bool(moments.gradient.any()):
@@ -172,17 +174,7 @@ def _run(model: nn.Module, batch: Batch, loss: Loss | None, times: int = 1) -> N
                 value.backward(retain_graph=left > 0)  # type: ignore[no-untyped-call]
 
 
-def _add_squared(total: Tensor, g: Tensor) -> None:
-    """Add g^T g of rows (N, m) to total (m, m) in float64; products in float32 if g has no more digits."""
-    if not g.any():
-        return
-    g = g.to(torch.promote_types(g.dtype, torch.float32))
-    largest = g.abs().max()  # squares of tiny numbers would vanish
-    g = g / largest
-    total.add_(g.T @ g, alpha=largest.double().square().item())
-
-
-def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
+def _recorder(name: str, inputs: Inputs, squares: Squares) -> Callable[..., Tensor | None]:
     def record(
         layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> Tensor | None:
@@ -203,7 +195,7 @@ def _recorder(name: str, inputs: Inputs) -> Callable[..., Tensor | None]:
 
         def add(gradient: Tensor) -> None:
             g = counted(seen.output_rows(gradient), gradient.shape, inputs.mask)
-            _add_squared(total, g)
+            squares.add(total, g)
 
         if not output.requires_grad:  # the first layer: the graph begins at its output
             output = output.detach().requires_grad_()
