@@ -22,7 +22,7 @@ from lowrank_utils.layers.fused import plainly
 from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.layers.which import find_view, measured_of, some_layers_of
 from lowrank_utils.model.batches import batches
-from lowrank_utils.network.decomposed import cut
+from lowrank_utils.network.decomposed import LayerFactors, checked, cut
 from lowrank_utils.network.harm import Harm, HarmCurve, LayerHarm
 from lowrank_utils.search.nested import NestedLayer, NestedOutputs
 from lowrank_utils.search.parallel import default_dtype, in_parallel
@@ -51,6 +51,7 @@ def measure_harm(
     X: Any,
     *,
     moments: Mapping[str, Moments] | None = None,
+    factors: Mapping[str, WeightedFactors] | None = None,
     measure: str | Measure = "squared",
     points: int | None = 6,
     layers: Collection[str] | None = None,
@@ -71,6 +72,7 @@ def measure_harm(
             one batch, and its activations are held in memory.
         moments: From ``calibrate``: the product A B is then made of ``weighted_factors``, as ``compress``
             makes it; a convolution's other forms are of its weights alone.
+        factors: ``{layer: weighted_factors(W, moments)}``, where they are at hand, beside the moments.
         measure: ``"squared"``, the mean of ||f'(x) - f(x)||^2; ``"kl"``, of KL(softmax f || softmax f'),
             for logits; or a callable(outputs, dense outputs) -> number, the mean over a batch.
         points: Ranks measured a form, evenly on a log scale; None for every rank.
@@ -84,7 +86,8 @@ def measure_harm(
     Raises:
         TypeError: If an argument is of the wrong type, or the measure gives no number.
         ValueError: If there are no samples or no layer, a layer is never called, a number is out of range, or
-            the measure gives nan or a negative number.
+            the measure gives nan or a negative number, moments or factors are missing, or the factors are of
+            another weight.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 4, bias=False))
@@ -96,7 +99,13 @@ def measure_harm(
     how = measure if callable(measure) else MEASURES[_checks.choice(measure, "measure", MEASURES)]
     points = None if points is None else _checks.integer(points, "points", low=2)
     model = _checks.module(model)
+    if factors is not None and moments is None:
+        _checks.value_error("moments", moments, "given with factors")
     views = measured_of(some_layers_of(model, layers=layers, skip=skip), moments, "moments")
+    if factors is not None and not isinstance(factors, LayerFactors):  # those are decomposed one by one
+        for name, view in views.items():
+            checked(factors, name, view)
+    told: Mapping[str, Moments | WeightedFactors] | None = moments if factors is None else factors
     data = [batch.on(model) for batch in batches(X)]
     samples = sum(map(len, data))
     if samples == 0:
@@ -106,7 +115,9 @@ def measure_harm(
     average = functools.partial(_average, how, sizes)
     own = torch.get_default_dtype(), torch.get_rng_state()  # what a process has of its own
     jobs = (
-        delayed(_as_here)(*own, type(view), model, name, inputs, average, points, (moments or {}).get(name))
+        delayed(_as_here)(
+            *own, type(view), model, name, inputs, average, points, None if told is None else told[name]
+        )
         for name, view in views.items()
     )
     found, runs = {}, 0
@@ -157,7 +168,7 @@ def _measured(
     inputs: Sequence[Any],
     average: Callable[[Sequence[Any], Sequence[Any], str], float],
     points: int | None,
-    seen: Moments | None,
+    seen: Moments | WeightedFactors | None,
 ) -> tuple[LayerHarm, int]:
     """One layer's curves, and how many runs they took."""
     threads = torch.get_num_threads()
@@ -181,7 +192,7 @@ def _measured(
 
 
 def _candidates(
-    view: LayerView, nested: NestedLayer, outputs: NestedOutputs, seen: Moments | None
+    view: LayerView, nested: NestedLayer, outputs: NestedOutputs, seen: Moments | WeightedFactors | None
 ) -> Iterator[tuple[HarmCurve, Callable[[Any], list[Any]]]]:
     """Each form that saves numbers at any rank, not yet measured, and the model's outputs at a rank of it."""
     W = view.weight
@@ -189,7 +200,7 @@ def _candidates(
     forms = view.forms()
     ranks = range(1, (m * n - 1) // (m + n) + 1)  # those that save numbers
     if len(ranks) and (seen is not None or not forms):
-        factors = None if seen is None else weighted_factors(W, seen)
+        factors = weighted_factors(W, seen) if isinstance(seen, Moments) else seen
         S = singular_values(W) if factors is None else factors.S
         tails = S.double().square().cpu().numpy()[::-1].cumsum()[::-1][1:]  # of rank 1, 2, ...
         params = tuple(r * (m + n) for r in ranks)

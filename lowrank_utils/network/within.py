@@ -119,10 +119,10 @@ def compress_within(
     moments = None
     if X is not None and (refit or not by_weights):
         moments = calibrate(model, X, y, loss=loss, mask=mask, layers=layers, skip=skip)
+    factors = LayerFactors(model, moments)
     if harm is not None:
         unseen = X if same or X_val is None else X_val  # by the moments
-        harm = _measured(harm, model, unseen, moments, layers, skip)
-    factors = LayerFactors(model, moments)
+        harm = _measured(harm, model, unseen, moments, factors, layers, skip)
     options = layer_options(
         model, moments, factors=factors, pivoted=pivoted, layers=layers, skip=skip, harm=harm
     )
@@ -182,6 +182,7 @@ def _measured(
     model: nn.Module,
     X: Any,
     moments: Mapping[str, Moments] | None,
+    factors: LayerFactors,
     layers: Collection[str] | None,
     skip: Collection[str],
 ) -> Harm:
@@ -196,4 +197,5 @@ def _measured(
         _checks.value_error("calibration", None, "given for harm='measured'")
     first = next(batch.inputs for batch in batches(X, size=256) if len(batch))
     few = first if is_samples(first) else [first]
-    return measure_harm(model, few, moments=moments, layers=layers, skip=skip)
+    known = None if moments is None else factors
+    return measure_harm(model, few, moments=moments, factors=known, layers=layers, skip=skip)

@@ -20,6 +20,7 @@ from lowrank_utils import (
     compress_within,
     low_rank_approximation,
     measure_harm,
+    weighted_factors,
 )
 from lowrank_utils.layers.views import LayerView, layer_view
 from lowrank_utils.network.harm import HarmCurve, harm_options
@@ -404,3 +405,46 @@ def test_outputs_that_are_complex():
     [curve] = measure_harm(model, X, points=None).layers["layer"].curves
     [plain] = measure_harm(model.layer, X, points=None).layers[""].curves
     assert curve.measured == pytest.approx(plain.measured, rel=1e-6) and min(curve.measured.values()) > 0
+
+
+def test_factors_at_hand_are_the_ones_that_it_would_make():
+    net, X = conv_net(), torch.randn(40, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    moments = calibrate(net, X)
+    factors = {k: weighted_factors(layer_view(net.get_submodule(k)).weight, moments[k]) for k in moments}
+    told = {"moments": moments, "points": 3}
+    made, given = (measure_harm(net, X, **told, **more) for more in ({}, {"factors": factors}))
+    assert given.by_data
+    for name, layer in made.layers.items():
+        for a, b in zip(layer.curves, given.layers[name].curves, strict=True):
+            assert (a.form, a.ranks) == (b.form, b.ranks)
+            assert b.measured == pytest.approx(a.measured, rel=1e-6)
+
+
+def test_factors_are_used_and_not_made_again(monkeypatch):
+    net, X = conv_net(), torch.randn(40, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    moments = calibrate(net, X)
+    names = "lowrank_utils.network.measure", "lowrank_utils.network.decomposed"
+    made = []
+
+    def counting(W, seen, **how):
+        made.append(W.shape)
+        return weighted_factors(W, seen, **how)
+
+    for name in names:
+        monkeypatch.setattr(importlib.import_module(name), "weighted_factors", counting)
+    compress_within(
+        net, X, metric=lambda model, *_: -float(model(X).var()), max_drop=9, steps=2, harm="measured"
+    )
+    assert len(made) == len(moments)  # each layer once, for harm, ranks and factors
+
+
+def test_factors_of_another_weight_or_without_moments_are_refused():
+    net, X = nn.Sequential(nn.Linear(6, 6)), torch.eye(6)
+    moments = calibrate(net, X)
+    factors = {"0": weighted_factors(net[0].weight + 1, moments["0"])}
+    with pytest.raises(ValueError, match=r"^factors\['0'\] must be those of the layer's weight"):
+        measure_harm(net, X, moments=moments, factors=factors)
+    with pytest.raises(ValueError, match=r"^factors=\[\] must be there"):
+        measure_harm(net, X, moments=moments, factors={})
+    with pytest.raises(ValueError, match="^moments=None must be given with factors"):
+        measure_harm(net, X, factors=factors)
