@@ -21,6 +21,7 @@ from lowrank_utils.command.files import (
     layers_in,
     pair,
     read_program,
+    warn_of_training,
     write_program,
 )
 from lowrank_utils.command.signature import example, export_like
@@ -67,6 +68,7 @@ def run(told: argparse.Namespace, say: Any) -> tuple[int, str]:
     say("reading program and data")
     program, model = read_program(told.model)
     check_one_input(program)
+    warn_of_training(program)
     arrays = Arrays("--data", Path(told.data), program)
     validation = pair("--data", arrays, "val", needed=True)
     calibration = pair("--data", arrays, "train", needed=False)

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,26 @@ def layers_in(model: nn.Module, path: Path) -> list[str]:
         if not bool(view.weight.isfinite().all()):
             raise Refused("MODEL", path, f"a program without nan and inf, which layer {name!r} has")
     return list(layers)
+
+
+def warn_of_training(program: Any) -> None:
+    """Warn of dropout that drops, and of norms by the batch where the model has statistics of its own."""
+    found = set()
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            continue
+        names = [argument.name for argument in schema.arguments]
+        told = dict(zip(names, node.args, strict=False)) | node.kwargs
+        in_training = told.get("train") is True or told.get("training") is True
+        if in_training and told.get("running_mean", True) is not None:
+            found.add(schema.name.partition("::")[2])
+    if found:
+        warnings.warn(
+            f"exported in training mode: {', '.join(sorted(found))}, which make scores hang on the batch or "
+            "on chance; call model.eval() before torch.export.export",
+            stacklevel=2,
+        )
 
 
 def check_one_input(program: Any) -> None:

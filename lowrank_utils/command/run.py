@@ -12,7 +12,8 @@ from lowrank_utils.command import compress, report
 from lowrank_utils.command.files import Refused, first_line
 
 COMMANDS = {"report": report, "compress": compress}
-OURS = ("left as they are", "count_macs has no formula")  # how a warning of this package begins
+# how a warning of this package begins
+OURS = ("left as they are", "count_macs has no formula", "exported in training mode")
 EPILOG = (
     "exit codes: 0 done; 1 nothing smaller keeps the metric, nothing is written; 2 an argument cannot be "
     "used; 3 out of memory or another fault; 130 interrupted; 141 nobody reads the output"

@@ -418,3 +418,35 @@ def test_as_a_program():
     assert told.returncode == 0 and "exit codes: 0 done" in told.stdout
     for command in ("report", "compress"):
         assert command in told.stdout
+
+
+class Mixed(nn.Module):
+    """Two layers, and what is another function in training; one norm has no statistics of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 8), nn.Linear(8, 3)
+        self.norm, self.bare, self.drop = (
+            nn.BatchNorm1d(8),
+            nn.BatchNorm1d(8, track_running_stats=False),
+            nn.Dropout(0.1),
+        )
+
+    def forward(self, x):
+        return self.last(self.drop(self.bare(self.norm(self.first(x)))))
+
+
+def test_a_program_in_training_mode_is_told(folder, capsys):
+    path, _, _ = folder
+    x = torch.randn(2, 12)
+    for name, net in (("training", Mixed().train()), ("eval", Mixed().eval())):
+        save(export(net, (x,), dynamic_shapes=({0: Dim.AUTO},)), path / f"{name}.pt2")
+    words = ["--data", "data.npz", "--max-drop", "1", "--quiet"]
+    code, _, err = run(path, capsys, "compress", "training.pt2", *words, output=path / "small.pt2")
+    assert code == 0
+    assert err == (
+        "warning: exported in training mode: batch_norm, dropout, which make scores hang on the batch or on "
+        "chance; call model.eval() before torch.export.export\n"
+    )
+    code, _, err = run(path, capsys, "compress", "eval.pt2", *words, output=path / "small.pt2")
+    assert (code, err) == (0, "")
