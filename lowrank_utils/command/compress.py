@@ -11,19 +11,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lowrank_utils.command.files import (
-    Arrays,
-    Refused,
-    as_json,
+from lowrank_utils.command.arrays import Arrays, pair
+from lowrank_utils.command.programs import (
     check_one_input,
     checked_output,
-    first_line,
     layers_in,
-    pair,
     read_program,
     warn_of_training,
     write_program,
 )
+from lowrank_utils.command.said import Refused, as_json, first_line
 from lowrank_utils.command.signature import example, export_like
 from lowrank_utils.cost.macs import count_macs
 from lowrank_utils.model.metrics import accuracy, auc

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lowrank_utils.command.files import Refused, as_json, first_line, layers_in, read_inputs, read_program
+from lowrank_utils.command.arrays import read_inputs
+from lowrank_utils.command.programs import layers_in, read_program
+from lowrank_utils.command.said import Refused, as_json, first_line
 from lowrank_utils.cost.survey import survey
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from lowrank_utils.command import compress, report
-from lowrank_utils.command.files import Refused, first_line
+from lowrank_utils.command.said import Refused, first_line
 
 COMMANDS = {"report": report, "compress": compress}
 # how a warning of this package begins

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from lowrank_utils.command.files import Refused, first_line
+from lowrank_utils.command.said import Refused, first_line
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a program is called with, by place and by name
 

@@ -388,7 +388,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from lowrank_utils.command.files import Refused, write_program
+from lowrank_utils.command.programs import write_program
+from lowrank_utils.command.said import Refused
 program = torch.export.export(torch.nn.Linear(40, 40), (torch.zeros(2, 40),))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
