@@ -408,7 +408,8 @@ def test_outputs_that_are_complex():
 
 
 def test_factors_at_hand_are_the_ones_that_it_would_make():
-    net, X = conv_net(), torch.randn(40, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    X = torch.randn(40, 2, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    net = conv_net().double()
     moments = calibrate(net, X)
     factors = {k: weighted_factors(layer_view(net.get_submodule(k)).weight, moments[k]) for k in moments}
     told = {"moments": moments, "points": 3}
@@ -417,7 +418,10 @@ def test_factors_at_hand_are_the_ones_that_it_would_make():
     for name, layer in made.layers.items():
         for a, b in zip(layer.curves, given.layers[name].curves, strict=True):
             assert (a.form, a.ranks) == (b.form, b.ranks)
-            assert b.measured == pytest.approx(a.measured, rel=1e-6)
+            assert a.measured.keys() == b.measured.keys()
+            # outputs of size 1 in double, made of factors that another thread count may round otherwise
+            h = np.array([[a.measured[i], b.measured[i]] for i in a.measured])
+            assert h.min() > 1e-9 and np.ptp(np.sqrt(h), axis=1).max() < 1e-12
 
 
 def test_factors_are_used_and_not_made_again(monkeypatch):
