@@ -101,9 +101,10 @@ leaves two thirds of the numbers, it is 46.6 %. Both at once, 40 % of the number
 int8 first. Its speed is not measured here; chapter 9 times it.
 
 *Counted words* are no network: TF-IDF of the same tokens, each as rare as the 400 other texts say, names the
-right body for 43.7 %: as many as the encoder with 30 % of its linear layers' numbers, and 2.4 points fewer
-than with 40 %. The mean of the table's rows, with no layer at all, has 16.7 %, more than twice what the plain
-SVD leaves at 40 %. The dense encoder with counted words beside it has 54.1 % (chapter 9 says what follows).
+right body for 43.7 %: about as many as the encoder with 30 % of its linear layers' numbers, and 2.4 points
+fewer than with 40 %. The mean of the table's rows, with no layer at all, has 16.7 %, more than twice what the
+plain SVD leaves at 40 %. The dense encoder with counted words beside it has 54.1 % (chapter 9 says what
+follows).
 """
 PROCESSORS = """\
 Every floor was met on the processor of its run: `make bench` stores no run that falls short. The pivoted
