@@ -2,19 +2,23 @@
 
 Binder gives 2 GB, of which a chapter may take 1.8: the server of JupyterLab takes 0.11. The time is the
 processor's, over all threads (a chapter uses one): a busy machine changes it least. It still differs between
-machines, and one of half the speed is no fault of a chapter, so its limit is loose.
+machines, and a slow one is no fault of a chapter: where the time is over the limit, the limit is stretched by
+what a short piece of fixed work takes there.
 """
 
 import os
 import re
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 MEMORY_GB = 1.8  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.58 to 1.74
 NOISE_GB = 0.5  # rounding noise holds arrays of the size of those that it moves; chapter 9 had up to 2.18
 LONG_GB = 0.1  # a long run that is whole holds the results of all its settings; chapter 9 then had 1.75
-CPU_SECONDS = 250  # chapter 9 takes 63 to 75; processors with AVX2 alone took up to twice as long as that
+CPU_SECONDS = 150  # chapter 9 takes 63 to 75, where `slowness` is about 1
+WORK_SECONDS = 0.13  # 0.42 on an EPYC of 2 GHz with AVX2 alone: 3.0 and 3.9 times as long for chapters 8 and 9
 taken: dict[str, tuple[float, float, str]] = {}
 
 
@@ -28,6 +32,16 @@ def measure(pid: int) -> tuple[float, float] | None:
     return int(peak[1]) * 1024 / 1e9, sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
+def slowness() -> float:
+    """How many times as long as where CPU_SECONDS was chosen products and Python take here; at least 1."""
+    started = time.process_time()
+    A = np.full((1024, 1024), 0.5, np.float32)
+    for _ in range(5):
+        A @ A
+    sum(i * i for i in range(1_000_000))
+    return max(1.0, (time.process_time() - started) / WORK_SECONDS)
+
+
 def complaint(memory: float, seconds: float) -> str:
     """What is wrong with these figures, if anything."""
     noise = bool(os.environ.get("ROUNDING_NOISE"))
@@ -35,7 +49,9 @@ def complaint(memory: float, seconds: float) -> str:
     most = MEMORY_GB + NOISE_GB * noise + LONG_GB * long
     wrong = [f"its memory peaked at {memory:.2f} GB, over {most:g}"] if memory > most else []
     if seconds > CPU_SECONDS and not (noise or long):  # they take up to three times as long
-        wrong.append(f"it took {seconds:.0f} s of processor time, over {CPU_SECONDS}")
+        limit = CPU_SECONDS * slowness()
+        if seconds > limit:
+            wrong.append(f"it took {seconds:.0f} s of processor time, over {limit:.0f}")
     return " and ".join(wrong)
 
 

@@ -48,6 +48,14 @@ def test_a_notebook_that_takes_too_much_is_an_error(tmp_path, limits, complaint)
     assert code == 1 and "a.ipynb: " in said and complaint in said, said
 
 
+def test_a_slow_processor_stretches_the_limit_and_a_quick_one_does_not_shrink_it(monkeypatch):
+    monkeypatch.setattr(budgets, "CPU_SECONDS", 10)
+    monkeypatch.setattr(budgets, "WORK_SECONDS", 1e6)
+    assert budgets.complaint(0, 10.5) == "it took 10 s of processor time, over 10"
+    monkeypatch.setattr(budgets, "WORK_SECONDS", 1e-6)
+    assert budgets.complaint(0, 10.5) == ""
+
+
 def test_the_box_of_a_chapter_is_read():
     chapters = sorted((HERE.parent / "book").glob("[0-9][0-9]_*.ipynb"))
     assert [c.name for c in chapters if not re.search(r"second|minute", budgets.promised(c))] == []
