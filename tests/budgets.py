@@ -18,7 +18,7 @@ MEMORY_GB = 1.8  # chapter 6 was measured at 1.42 and at 1.50, chapter 9 from 1.
 NOISE_GB = 0.5  # rounding noise holds arrays of the size of those that it moves; chapter 9 had up to 2.18
 LONG_GB = 0.1  # a long run that is whole holds the results of all its settings; chapter 9 then had 1.75
 CPU_SECONDS = 150  # chapter 9 takes 63 to 75, where `slowness` is about 1
-WORK_SECONDS = 0.13  # 0.42 on an EPYC of 2 GHz with AVX2 alone: 3.0 and 3.9 times as long for chapters 8 and 9
+WORK_SECONDS = 0.13  # 0.42 on an EPYC of 2 GHz with AVX2: chapters 8 and 9 take 3 to 4 times as long
 taken: dict[str, tuple[float, float, str]] = {}
 
 
